@@ -1,0 +1,3 @@
+from shunter.cli.main import run
+
+run()

@@ -1,0 +1,40 @@
+"""Nodes and their GPUs, as a node reports them at registration."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from shunter.domain.ids import Incarnation, NodeName
+
+
+class Gpu(Struct, frozen=True, omit_defaults=True):
+    """One device. *index* is its number in PCI bus order (what CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA use)."""
+
+    index: int
+    model: str
+    uuid: str
+    memory_mib: int
+    healthy: bool = True
+    problem: str = ""
+
+
+class Node(Struct, frozen=True, omit_defaults=True):
+    """A node as its current incarnation reported it.
+
+    *cordoned* is what an operator wants (no new work; empty: schedulable), everything else is what the node observed.
+    *joined_s* is wall-clock time.
+    """
+
+    name: NodeName
+    incarnation: Incarnation
+    gpus: tuple[Gpu, ...]
+    cpus: int
+    memory_mib: int
+    joined_s: float
+    address: str = ""
+    source: str = ""
+    cordoned: str = ""
+
+    @property
+    def usable_gpus(self) -> int:
+        return sum(gpu.healthy for gpu in self.gpus)

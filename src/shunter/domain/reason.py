@@ -1,0 +1,77 @@
+"""Why a job waits, as data. The decision that refused the job makes it; `render` is only its text."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec import Struct
+
+
+class NoNodes(Struct, frozen=True, tag="no_nodes"):
+    """No node takes work: none has joined, or all are cordoned or silent."""
+
+    cordoned: int
+    silent: int
+
+
+class NotEnoughFree(Struct, frozen=True, tag="not_enough_free"):
+    """The job fits the cluster, not what is free now. *best_free_gpus* is the most free on one schedulable node."""
+
+    nodes_wanted: int
+    gpus_per_node: int
+    nodes_that_fit: int
+    best_free_gpus: int
+    free_gpus: int
+
+
+class NeverFits(Struct, frozen=True, tag="never_fits"):
+    """No set of the nodes that are here now could hold the job, even if they were all idle."""
+
+    nodes_wanted: int
+    gpus_per_node: int
+    nodes_big_enough: int
+
+
+class HeldBack(Struct, frozen=True, tag="held_back"):
+    """A job with a higher claim has waited too long for others to overtake it."""
+
+    behind_job: int
+
+
+class BackingOff(Struct, frozen=True, tag="backing_off"):
+    """A retry waits until *until_s* (wall clock)."""
+
+    until_s: float
+    retries: int
+
+
+class NotYetSeen(Struct, frozen=True, tag="not_yet_seen"):
+    """No scheduling pass has looked at the job yet (or no coordinator leads)."""
+
+
+Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | BackingOff | NotYetSeen
+
+
+def render(reason: Reason) -> str:  # one row per reason, and a checker that sees a missing one
+    """Return *reason* in one line, for tables."""
+    match reason:
+        case NoNodes(cordoned=0, silent=0):
+            return "no node has joined yet"
+        case NoNodes(cordoned=cordoned, silent=silent):
+            return f"no node takes work: {cordoned} cordoned, {silent} silent"
+        case NotEnoughFree(nodes_wanted=1, gpus_per_node=0):
+            return "waits for free cores or memory"
+        case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best, free_gpus=free):
+            return f"needs {gpus} GPUs on one node; most free on one is {best} ({free} free in all)"
+        case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
+            return f"needs {nodes} nodes with {gpus} free GPUs each; {fit} have that now"
+        case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
+            return f"needs {nodes} nodes with {gpus} GPUs each; only {big} such nodes are here"
+        case HeldBack(behind_job=job):
+            return f"waits behind job {job}, which waited longest"
+        case BackingOff(retries=retries):
+            return f"retry {retries + 1} after a pause"
+        case NotYetSeen():
+            return "waits for the next scheduling pass"
+        case _:
+            assert_never(reason)

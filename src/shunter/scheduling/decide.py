@@ -1,0 +1,67 @@
+"""The decision: which pending jobs start now, where, and why the others do not.
+
+A pure function of (view, policy, now). It reads as the numbered steps of one pass:
+
+1. take pending jobs in claim order (order.py);
+2. place each where it fits best, all members or none (fit.py);
+3. a job that does not fit speaks for all of its class and shape, for what is free only shrinks within a pass;
+4. if it has waited longer than `overtake_s`, nobody behind it may start before it: a wide job is not starved.
+"""
+
+from __future__ import annotations
+
+from shunter.domain.ids import JobId
+from shunter.domain.job import Request
+from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, Reason
+from shunter.scheduling.fit import FreeNow, could_hold, place
+from shunter.scheduling.order import Turns
+from shunter.scheduling.plan import Placement, Plan, Refusal
+from shunter.scheduling.policy import Policy
+from shunter.scheduling.view import Group, Pending, View
+
+
+def decide(view: View, policy: Policy, now_s: float) -> Plan:
+    """Return the plan for *view* at *now_s* (wall clock). Same input, same plan; *view* is not changed."""
+    free = FreeNow(view)
+    placements: list[Placement] = []
+    refusals: list[Refusal] = []
+    held_back_by: JobId | None = None
+    turns = Turns(view)
+    for group, pending in turns:
+        if held_back_by is not None:
+            turns.refuse()
+            refusals.append(_refusal(view, group, pending, HeldBack(held_back_by)))
+            continue
+        shares = place(group.request, free, group.avoid)
+        if shares is not None:
+            free.take(shares)
+            placements.append(Placement(pending.job.id, shares))
+            continue
+        turns.refuse()
+        reason = why_not(group.request, view, free)
+        refusals.append(_refusal(view, group, pending, reason))
+        if isinstance(reason, NotEnoughFree) and now_s - pending.phase.since_s > policy.overtake_s:
+            held_back_by = pending.job.id
+    return Plan(tuple(placements), tuple(refusals))
+
+
+def why_not(request: Request, view: View, free: FreeNow) -> Reason:
+    """Return why *request* was refused with *free* left, as numbers."""
+    if not free.nodes:
+        cordoned = sum(bool(node.cordoned) for node in view.nodes.values())
+        return NoNodes(cordoned, len(view.nodes) - cordoned)
+    big_enough = sum(could_hold(node, request) for node in free.nodes)
+    if big_enough < request.nodes:
+        return NeverFits(request.nodes, request.gpus_per_node, big_enough)
+    frees = [free.on(node.name) for node in free.nodes]
+    return NotEnoughFree(
+        request.nodes,
+        request.gpus_per_node,
+        sum(one.fits(request) for one in frees),
+        max(len(one.gpus) for one in frees),
+        sum(len(one.gpus) for one in frees),
+    )
+
+
+def _refusal(view: View, group: Group, pending: Pending, reason: Reason) -> Refusal:
+    return Refusal(group.rank, group.request, pending.job.id, len(view.groups[group]), reason)

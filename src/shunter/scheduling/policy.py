@@ -1,0 +1,11 @@
+"""What an operator may decide about deciding. Deeper policies come as fields here and modules beside this one."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
+    """*overtake_s*: how long a job that does not fit lets later ones pass it; after that it holds them back."""
+
+    overtake_s: float = 1800.0
