@@ -12,6 +12,7 @@ from shunter.domain.event import Event, Exited, MemberClaimed, MemberExited, Mem
 from shunter.domain.job import Job
 from shunter.domain.outcome import INFRASTRUCTURE, Exit, FailureClass, Outcome, Result, classify
 from shunter.domain.phase import MemberExit, Reserved, Running, StopCause, Stopping
+from shunter.domain.transition import with_exit
 
 BACKOFF_BASE_S: Final = 1.0
 BACKOFF_CAP_S: Final = 300.0
@@ -30,9 +31,9 @@ def on_claim(phase: Reserved, rank: int, *, at_s: float, by: str) -> MemberClaim
 
 def on_exit(job: Job, phase: Running | Stopping, rank: int, exit: Exit, *, by: str) -> Event:
     """Return what the *exit* of member *rank* is: one member's end, the job's end, or a retry."""
-    exits = (*phase.exits, MemberExit(rank, exit))
+    exits = with_exit(phase.exits, MemberExit(rank, exit))
     if len(exits) < len(phase.allocation.shares):
-        if isinstance(phase, Running) and _failed(exit):
+        if isinstance(phase, Running) and _failed(exit) and exits is not phase.exits:
             return MemberFailed(exit.ended_s, by, rank, exit)
         return MemberExited(exit.ended_s, by, rank, exit)
     outcome = verdict(phase, exits)

@@ -87,16 +87,24 @@ def ask_again(phase: Stopping, event: StopAsked) -> Stopping:
     return replace(phase, cause=event.cause)
 
 
+def with_exit(exits: tuple[MemberExit, ...], member: MemberExit) -> tuple[MemberExit, ...]:
+    """Return *exits* and *member*, the first report of a rank winning.
+
+    A doubled report must not count twice: it would stand for a member that still runs, and free its GPUs.
+    """
+    return exits if any(known.rank == member.rank for known in exits) else (*exits, member)
+
+
 def note_exit(phase: Running, event: MemberExited) -> Running:
-    return replace(phase, exits=(*phase.exits, MemberExit(event.rank, event.exit)))
+    return replace(phase, exits=with_exit(phase.exits, MemberExit(event.rank, event.exit)))
 
 
 def note_exit_while_stopping(phase: Stopping, event: MemberExited) -> Stopping:
-    return replace(phase, exits=(*phase.exits, MemberExit(event.rank, event.exit)))
+    return replace(phase, exits=with_exit(phase.exits, MemberExit(event.rank, event.exit)))
 
 
 def fail_gang(phase: Running, event: MemberFailed) -> Stopping:
-    exits = (*phase.exits, MemberExit(event.rank, event.exit))
+    exits = with_exit(phase.exits, MemberExit(event.rank, event.exit))
     return replace(ask_to_stop(phase, StopAsked(event.at_s, event.by, StopCause.MEMBER_FAILED)), exits=exits)
 
 

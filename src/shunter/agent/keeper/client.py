@@ -1,0 +1,102 @@
+"""The node worker's end of the keeper's socket: starts a keeper where none runs, and reads its reports on a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from shunter.agent.keeper.protocol import Lines, Ready, Report, Request, decode_report, encode
+from shunter.errors import SetupError
+from shunter.runtime.paths import socket_path
+
+START_TIMEOUT_S: Final = 20.0
+
+
+class Gone:
+    """Put in the report queue when the keeper's connection ended."""
+
+
+class KeeperClient:
+    """Connect with `connect()`; then `send()` requests and take Reports, and at last Gone, from `reports`."""
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self._folder = folder
+        self._node = node
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self.reports: queue.SimpleQueue[Report | Gone] = queue.SimpleQueue()
+
+    def connect(self) -> list[Report]:
+        """Connect, starting a keeper if none answers; return what it has, `Ready` last. Raises SetupError if it cannot."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        self.reports = queue.SimpleQueue()
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(str(socket_path(self._folder / "keeper.sock")))
+                break
+            except OSError:
+                connection.close()
+            if self._child is None or self._child.poll() is not None:
+                self._launch()
+            if time.monotonic() > deadline:
+                raise SetupError("keeper: did not start", fix=f"see {self._folder / 'keeper.log'}")
+            time.sleep(0.02)
+        self._socket = connection
+        threading.Thread(target=self._read, args=(connection, self.reports), name="keeper", daemon=True).start()
+        has: list[Report] = []
+        while not has or not isinstance(has[-1], Ready):
+            report = self.reports.get(timeout=START_TIMEOUT_S)
+            if isinstance(report, Gone):
+                return self.connect()
+            has.append(report)
+        return has
+
+    def _launch(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "keeper.log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "shunter.agent.keeper", str(self._folder), self._node],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+
+    def _read(self, connection: socket.socket, reports: queue.SimpleQueue[Report | Gone]) -> None:
+        lines = Lines()
+        while True:
+            try:
+                data = connection.recv(1 << 20)
+            except OSError:
+                data = b""
+            if not data:
+                reports.put(Gone())
+                if self._child is not None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._child.wait(1.0)
+                return
+            for line in lines.feed(data):
+                reports.put(decode_report(line))
+
+    def send(self, *requests: Request) -> None:
+        """Send *requests*; nothing is raised if the keeper is gone, for `reports` will say so."""
+        data = b"".join(encode(request) + b"\n" for request in requests)
+        with self._lock, contextlib.suppress(OSError):
+            if self._socket is not None:
+                self._socket.sendall(data)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            self._socket.close()

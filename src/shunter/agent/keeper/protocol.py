@@ -1,0 +1,99 @@
+"""What a node worker and its keeper say to each other: one JSON object a line, over the keeper's socket."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from shunter.domain.outcome import Exit
+
+VERSION: Final = 1
+
+
+class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
+    """Run one member of an attempt. *allocation* names it on this node; *marker* is in its environment.
+
+    *time_limit_s* and *grace_s* are seconds; the keeper enforces them by itself, whether or not a worker is there.
+    """
+
+    allocation: str
+    job_id: int
+    attempt: int
+    rank: int
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    folder: str
+    stdout: str
+    stderr: str
+    marker: str
+    gpus: tuple[int, ...] = ()
+    time_limit_s: int | None = None
+    grace_s: int = 30
+    stop_file: str = ""
+
+
+class Stop(Struct, frozen=True, omit_defaults=True, tag="stop"):
+    """End a member: stop file, SIGTERM to its group, and after its grace SIGKILL to all of it. *now* skips the grace."""
+
+    allocation: str
+    now: bool = False
+
+
+class Ack(Struct, frozen=True, tag="ack"):
+    """The store has this end: the keeper may forget it."""
+
+    allocation: str
+
+
+Request = Start | Stop | Ack
+
+
+class Live(Struct, frozen=True, omit_defaults=True, tag="live"):
+    """A member runs (or is ending). Sent when it starts and, for each, when a worker connects."""
+
+    allocation: str
+    job_id: int
+    attempt: int
+    rank: int
+    pid: int
+    gpus: tuple[int, ...] = ()
+    stopping: bool = False
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    """A member is over and no process of it is left. Repeated at each connect until acknowledged."""
+
+    allocation: str
+    job_id: int
+    attempt: int
+    rank: int
+    exit: Exit
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """All that the keeper has was said: what it did not name, it does not have."""
+
+    version: int
+    pid: int
+    cgroup: str = ""
+
+
+Report = Live | Ended | Ready
+
+encode: Final = msgspec.json.Encoder().encode
+decode_request: Final = msgspec.json.Decoder(Request).decode
+decode_report: Final = msgspec.json.Decoder(Report).decode
+
+
+class Lines:
+    """Cuts a byte stream into lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return lines

@@ -1,0 +1,93 @@
+"""Starting a member: a session of its own, output straight to its files, death with the keeper.
+
+`subprocess` cannot do it: joining the cgroup and asking for the parent-death signal must happen between fork and exec, and its
+`preexec_fn` says nothing of which step failed. The keeper has one thread, so code may run in the child here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+from shunter.agent.keeper.protocol import Start
+from shunter.domain.outcome import FailureClass
+from shunter.runtime.process import die_with_parent
+
+_STEPS = ("joining its cgroup", "changing to its folder", "starting its command")
+
+
+class LaunchError(Exception):
+    """The member did not start. *code* is what a shell would have said (126, 127), for people."""
+
+    def __init__(self, message: str, failure: FailureClass = FailureClass.LAUNCH_FAILED, code: int = 126) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.code = code
+
+
+def spawn(start: Start, cgroup: int | None) -> int:
+    """Start the member and return its pid once its command runs. Raises LaunchError, saying why, if it does not."""
+    out, err = _open_output(start)
+    try:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            _child(start, cgroup, out, err, write)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            said = pipe.read()
+        if said:
+            os.waitpid(pid, 0)
+            step, number = said.decode().split()
+            error = _explain(start, int(step), int(number))
+            os.write(out, f"shunter: {error}\n".encode())
+            raise error
+        return pid
+    finally:
+        for descriptor in {out, err}:
+            os.close(descriptor)
+
+
+def _open_output(start: Start) -> tuple[int, int]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        Path(start.folder).mkdir(parents=True, exist_ok=True)
+        Path(start.stdout).parent.mkdir(parents=True, exist_ok=True)
+        out = os.open(start.stdout, flags, 0o640)
+        return out, out if start.stderr == start.stdout else os.open(start.stderr, flags, 0o640)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        failure = FailureClass.DISK_FULL if full else FailureClass.LAUNCH_FAILED
+        raise LaunchError(f"cannot write its output to {error.filename}: {error.strerror}", failure) from error
+
+
+def _child(start: Start, cgroup: int | None, out: int, err: int, pipe: int) -> None:
+    step = 0
+    try:
+        os.setsid()
+        die_with_parent(signal.SIGKILL)
+        if cgroup is not None:
+            os.write(cgroup, b"0")
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (out, 1), (err, 2)):
+            os.dup2(source, target)
+        step = 1
+        os.chdir(start.cwd)
+        step = 2
+        os.execvpe(start.argv[0], start.argv, start.env)
+    except OSError as error:
+        os.write(pipe, f"{step} {error.errno}".encode())
+    finally:
+        os._exit(127)
+
+
+def _explain(start: Start, step: int, number: int) -> LaunchError:
+    if step == 2 and number == errno.ENOENT:
+        return LaunchError(f"command not found: {start.argv[0]}", code=127)
+    subject = {1: f" {start.cwd}", 2: f" {start.argv[0]}"}.get(step, "")
+    return LaunchError(f"{_STEPS[step]}{subject} failed: {os.strerror(number)}")

@@ -1,0 +1,105 @@
+"""All processes of a member, however they hide: a cgroup where one can be made, else ancestry and environment.
+
+With a cgroup (v2) nothing escapes. Without one, the keeper is the subreaper of everything that it started, so what a job
+leaves behind are children of the keeper; they are known by the marker in their environment or by their session. A process
+that cleared its environment and left its session, on a machine without cgroups, is found only when it is the only
+candidate; docs/guarantees names this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def cgroup_base(name: str) -> Path | None:
+    """Make and return a cgroup v2 folder *name* below our own, or None where that is not possible."""
+    try:
+        mount = next(
+            Path(fields[1])
+            for fields in (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+            if fields[2] == "cgroup2"
+        )
+        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        base = mount / own.lstrip("/") / name
+        base.mkdir(exist_ok=True)
+        probe = base / "probe"
+        probe.mkdir(exist_ok=True)
+        usable = (probe / "cgroup.kill").exists()
+        probe.rmdir()
+    except (OSError, StopIteration):
+        return None
+    if not usable:  # a kernel before 5.14
+        with contextlib.suppress(OSError):
+            base.rmdir()
+        return None
+    return base
+
+
+class Cgroup:
+    """The cgroup of one member."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self) -> int:
+        """Make it and return an open descriptor; a process that writes `0` there joins."""
+        self.folder.mkdir(exist_ok=True)
+        return os.open(self.folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def populated(self) -> bool:
+        try:
+            return "populated 1" in (self.folder / "cgroup.events").read_text()
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        with contextlib.suppress(OSError):
+            (self.folder / "cgroup.kill").write_text("1")
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+
+def processes() -> dict[int, tuple[int, int, str]]:
+    """Return pid → (parent, session, state) of every process that can be read."""
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                # The command in parentheses may itself hold spaces and parentheses.
+                fields = Path(f"/proc/{entry.name}/stat").read_bytes().rpartition(b") ")[2].split()
+                found[int(entry.name)] = (int(fields[1]), int(fields[3]), fields[0].decode())
+    return found
+
+
+def has_marker(pid: int, marker: str) -> bool:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"SHUNTER_MEMBER={marker}".encode() in environ.split(b"\0")
+
+
+def members(main: int | None, marker: str) -> set[int]:
+    """Return the living processes of a member: those of its session or with its marker, and all below them."""
+    table = {pid: row for pid, row in processes().items() if row[2] != "Z" and pid != os.getpid()}
+    ours = {pid for pid, (_, session, _) in table.items() if (main and session == main) or has_marker(pid, marker)}
+    if main in table:
+        ours.add(main)
+    grown = True
+    while grown:
+        more = {pid for pid, (parent, _, _) in table.items() if parent in ours and pid not in ours}
+        ours |= more
+        grown = bool(more)
+    return ours
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,110 @@
+"""How jobs and phases look in Redis: one text head that the scripts read, then JSON that only Python reads."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from shunter.domain.event import Event
+from shunter.domain.ids import JobId
+from shunter.domain.job import Job, Launch, Submission
+from shunter.domain.node import Node
+from shunter.domain.phase import Phase, allocation_id, phase_tag
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_phase: Final = msgspec.json.Decoder(Phase).decode
+_decode_event: Final = msgspec.json.Decoder(Event).decode
+_decode_job: Final = msgspec.json.Decoder(Job).decode
+_decode_launch: Final = msgspec.json.Decoder(Launch).decode
+_decode_node: Final = msgspec.json.Decoder(Node).decode
+
+
+class Record(Struct, frozen=True):
+    """A job's phase as stored: *rev* counts its transitions, from 1 at submission; *value* is the stored text."""
+
+    phase: Phase
+    rev: int
+    value: bytes
+
+
+def record(phase: Phase, rev: int) -> Record:
+    """Return *phase* as it is stored at revision *rev*."""
+    head = f"{phase_tag(phase)} {phase.attempt} {allocation_id(phase)} {rev}\n"
+    return Record(phase, rev, head.encode() + _encode(phase))
+
+
+def read_record(value: bytes) -> Record:
+    """Raises ValueError for text that no version of Shunter wrote."""
+    head, _, body = value.partition(b"\n")
+    return Record(_decode_phase(body), int(head.rsplit(b" ", 1)[1]), value)
+
+
+def write_spec(submission: Submission) -> tuple[bytes, bytes]:
+    """Return (job JSON, launch JSON); their order in `specs` is job, newline, launch."""
+    return _encode(submission.job), _encode(submission.launch)
+
+
+def read_job(job_id: JobId, text: bytes) -> Job:
+    return msgspec.structs.replace(_decode_job(text.partition(b"\n")[0]), id=job_id)
+
+
+def read_launch(text: bytes) -> Launch:
+    return _decode_launch(text.partition(b"\n")[2])
+
+
+def write_event(event: Event) -> bytes:
+    return _encode(event)
+
+
+def read_event(text: bytes) -> Event:
+    return _decode_event(text)
+
+
+def write_node(node: Node) -> bytes:
+    return _encode(node)
+
+
+def read_node(text: bytes) -> Node:
+    return _decode_node(text)
+
+
+class Entry(Struct, frozen=True):
+    """One entry of the event stream. *id* is `MS-N` by the store's clock.
+
+    A job's entry has *job_id*, *event* and *record*, and *job* at submission; a node's has *node*, and what it *says*.
+    """
+
+    id: str
+    kind: str
+    job_id: JobId | None = None
+    event: Event | None = None
+    record: Record | None = None
+    job: Job | None = None
+    node: str = ""
+    says: bytes = b""
+
+    @property
+    def at_s(self) -> float:
+        return int(self.id.partition("-")[0]) / 1000
+
+
+def read_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    kind = fields[b"k"].decode()
+    if b"j" not in fields:
+        return Entry(entry_id.decode(), kind, node=fields.get(b"n", b"").decode(), says=fields.get(b"v", b""))
+    job_id = JobId(int(fields[b"j"]))
+    return Entry(
+        entry_id.decode(),
+        kind,
+        job_id,
+        read_event(fields[b"e"]),
+        read_record(fields[b"v"]),
+        read_job(job_id, fields[b"s"]) if b"s" in fields else None,
+    )
+
+
+def pairs(flat: list[Any]) -> dict[Any, Any]:
+    """Return a dict of a flat [key, value, ...] reply (RESP2)."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,57 @@
+"""A call to Redis as a value: what to send and how to read the answer.
+
+One definition serves the blocking client (coordinator, node) and the asyncio client (gateway), so there are no two copies
+of the store's protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from hashlib import sha1
+from importlib import resources
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+Arg = str | bytes | int | float
+
+
+class Script(Struct, frozen=True):
+    """A Lua script with the digest that EVALSHA wants."""
+
+    name: str
+    text: str
+    sha: str
+
+
+class Command(Struct, Generic[T], frozen=True):
+    """*parts* is a plain command (name and arguments), or with *script* the keys and arguments of a script."""
+
+    parts: tuple[Arg, ...]
+    parse: Callable[[Any], T]
+    script: Script | None = None
+    keys: int = 0
+
+
+MOVES = frozenset({"place", "claim", "report", "stop"})
+"""Scripts that move jobs and so begin with the text of `_common.lua`."""
+
+
+@cache
+def script(name: str) -> Script:
+    folder = resources.files("shunter.store") / "scripts"
+    text = (folder / f"{name}.lua").read_text()
+    if name in MOVES:
+        text = (folder / "_common.lua").read_text() + text
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def call(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[Any], T]) -> Command[T]:
+    """Return the command that runs script *name*. Every key that the script touches is in *keys*."""
+    return Command((*keys, *args), parse, script(name), len(keys))
+
+
+def plain(*parts: Arg, parse: Callable[[Any], T]) -> Command[T]:
+    return Command(parts, parse)

@@ -1,0 +1,20 @@
+-- register: a node incarnation joins, or reports a changed inventory.
+-- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream
+-- ARGV: 1 node, 2 incarnation, 3 host identity, 4 node JSON, 5 ms after which a silent host may be replaced, 6 events to keep
+-- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately; {'stale'} if a later
+--         incarnation on this host registered since (only for a change of inventory).
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local at = redis.call('HGET', KEYS[2], ARGV[1])
+if at then
+  local incarnation, host = string.match(at, '^(%S+) (.*)$')
+  local silent = now - tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0)
+  if host ~= ARGV[3] and silent < tonumber(ARGV[5]) then return {'taken', host, silent} end
+  if incarnation > ARGV[2] then return {'stale'} end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+redis.call('HSET', KEYS[3], ARGV[1], string.format('%d', now))
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'k', 'node_joined', 'n', ARGV[1], 'v', ARGV[4])
+return {'ok'}
