@@ -175,7 +175,7 @@ def lives(draw: st.DrawFn, *, max_steps: int = 25) -> Life:
 
 @st.composite
 def events(draw: st.DrawFn, job: Job, phase: Queued | Reserved | Running | Stopping) -> tuple[Event, int | None]:
-    """Something that may happen to *job* in *phase*, and the member that ended; cancels are rare, they end the story."""
+    """Something that may happen to *job* in *phase*, and the member that ended; cancels are rare."""
     at_s, by = draw(times), draw(st.sampled_from(["ada", "coordinator-1", "n1"]))
     cancel = draw(st.integers(0, 14)) == 0
     match phase:

@@ -131,10 +131,10 @@ def _row(bars: Sequence[Bar], span: tuple[float, float], columns: int) -> Cells:
 
 
 def _block(bar: Bar, columns: int) -> Cells:
-    """Return *columns* cells: edge, id, fill, mark. Where room is short, the mark goes before the id, that before the edge."""
+    """Return *columns* cells: edge, id, fill, mark. Where room is short, the mark comes first; an id is never cut."""
     look, mark, number = LOOKS.get(bar.priority, OTHER), MARKS.get(bar.state, ""), str(bar.job_id)
     room = columns - len(mark)
-    text = f"▏{number}" if room > len(number) else number if room == len(number) else "▏" * room
+    text = f"▏{number}" if room > len(number) else "▏" if room > 1 else "▪" * room
     cells = [(char, f"bold white on {look.colour}") for char in text]
     cells += [(look.fill, f"{look.fill_colour} on {look.colour}")] * (room - len(text))
     return cells + [(char, _mark_style(bar.state)) for char in mark]
@@ -322,7 +322,7 @@ def _svg_shape(colour: str, state: str, box: _Box) -> str:
     if state in TROUBLE and width >= 16:
         at_x, at_y = x + width - min(13, width / 2), y + height / 2
         shape += (
-            f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="8" fill="{RED}"/>'
+            f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="8" fill="{RED}" stroke="white"/>'
             f'<path d="M{at_x - 3:.1f} {at_y - 3:.1f}l6 6m0 -6l-6 6" stroke="white" '
             'stroke-width="2" stroke-linecap="round"/>'
         )

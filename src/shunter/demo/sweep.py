@@ -34,8 +34,9 @@ def _run(
     seed: int = 0,
     purpose: Purpose = "train",
 ) -> Run:
-    """Return a run named after what sets it apart: width, step size, and the ensemble's size when there is one."""
+    """Return a run named after what sets it apart: width, step size, and what is unusual about it."""
     name = f"mlp-{hidden}-lr{lr:g}" + (f"-x{gpus}" if gpus > 1 else "") + (f"-seed{seed}" if seed else "")
+    name += f"-{epochs}ep" if epochs >= 100 else ""
     argv = ("--hidden", str(hidden), "--lr", f"{lr:g}", "--epochs", str(epochs), "--seed", str(seed))
     return Run(name, argv, gpus, priority, purpose)
 

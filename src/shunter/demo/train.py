@@ -106,6 +106,7 @@ class Stop:
         signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not kill the process while it saves and exits
         self.asked = True
 
     def __bool__(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from shunter.domain.job import Request
@@ -20,33 +21,44 @@ def check_fits_ever(request: Request, nodes: Iterable[Node]) -> None:
     biggest = max(len(node.gpus) for node in nodes)
     total = sum(len(node.gpus) for node in nodes)
     if request.gpus_per_node > biggest:
-        fix = f"at most {biggest} GPUs per node here"
-        if biggest and request.gpus <= total:
-            wanted = -(-request.gpus // biggest)
-            fix = f"spread it with nodes: {wanted} (at most {biggest} GPUs per node here)"
-        elif biggest:
-            fix = f"ask for at most {biggest} GPUs per node ({total} in all)"
+        fix = f"ask for at most {biggest} GPUs per node ({total} in all)"
+        if not biggest:
+            fix = "no node here has a GPU: ask for 0, or add a node that has"
+        elif (spread := _spread(request.gpus, nodes)) is not None:
+            fix = f"spread it with nodes: {spread} (at most {biggest} GPUs per node here)"
         raise RequestTooLarge(
             f"gpus: expected at most {biggest} per node, got {request.gpus_per_node}", field="gpus", fix=fix
         )
     _check_nodes(request, nodes)
 
 
+def _spread(gpus: int, nodes: list[Node]) -> int | None:
+    """Return the fewest of *nodes* that hold *gpus* in equal parts; None if no number does."""
+    offers = sorted((len(node.gpus) for node in nodes), reverse=True)
+    return next((n for n, least in enumerate(offers, 1) if gpus % n == 0 and gpus <= least * n), None)
+
+
 def _check_nodes(request: Request, nodes: list[Node]) -> None:
-    with_gpus = [node for node in nodes if len(node.gpus) >= request.gpus_per_node]
-    if len(with_gpus) < request.nodes:
+    able = [node for node in nodes if len(node.gpus) >= request.gpus_per_node]
+    if len(able) < request.nodes:
         raise RequestTooLarge(
-            f"nodes: expected at most {len(with_gpus)} with {request.gpus_per_node} GPUs each, got {request.nodes}",
+            f"nodes: expected at most {len(able)} with {request.gpus_per_node} GPUs each, got {request.nodes}",
             field="nodes",
-            fix=f"ask for at most {len(with_gpus)} nodes, or fewer GPUs per node",
+            fix=f"ask for at most {len(able)} nodes, or fewer GPUs per node",
         )
-    for field, wanted, offers in (
-        ("cpus", request.cpus, [node.cpus for node in with_gpus]),
-        ("memory_gib", request.memory_mib / 1024, [node.memory_mib / 1024 for node in with_gpus]),
-    ):
-        if sum(offer >= wanted for offer in offers) < request.nodes:
-            raise RequestTooLarge(
-                f"{field}: expected at most {max(offers):g} per node, got {wanted:g}",
-                field=field,
-                fix=f"ask for at most {sorted(offers)[-request.nodes]:g} on each of {request.nodes} node(s)",
-            )
+    _check_offers("cpus", request.cpus, [node.cpus for node in able], request.nodes)
+    # One node must have both: memory on nodes that lack the cores is of no use.
+    able = [node for node in able if node.cpus >= request.cpus]
+    _check_offers("memory_gib", request.memory_mib / 1024, [node.memory_mib / 1024 for node in able], request.nodes)
+
+
+def _check_offers(field: str, wanted: float, offers: list[float], nodes: int) -> None:
+    """Raise RequestTooLarge unless *nodes* of *offers* reach *wanted*; it names the most that so many reach."""
+    limit = sorted(offers)[-nodes]
+    if wanted > limit:
+        limit = math.floor(limit * 100) / 100  # rounded up, the fix would be refused again
+        raise RequestTooLarge(
+            f"{field}: expected at most {limit:.12g} per node, got {wanted:.12g}",
+            field=field,
+            fix=f"ask for at most {limit:.12g} on each of {nodes} node(s)",
+        )

@@ -12,6 +12,8 @@ _UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _WITH_UNITS: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 _CLOCK: Final = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", re.ASCII)
 MAX_S: Final = 366 * 86_400
+_MAX_TEXT: Final = 64
+"""A longer text is no duration: Python refuses to read a number of over 4,300 digits, with an error of its own."""
 
 
 def parse_duration(text: str | int, *, field: str) -> int:
@@ -21,13 +23,15 @@ def parse_duration(text: str | int, *, field: str) -> int:
     """
     seconds = text if isinstance(text, int) else _seconds(text.strip())
     if seconds is None:
-        raise InvalidInput(f"{field}: expected a duration, got {text!r}", field=field, fix=f"write {FORMS}")
+        raise InvalidInput(f"{field}: expected a duration, got {text!r:.60}", field=field, fix=f"write {FORMS}")
     if not 1 <= seconds <= MAX_S:
         raise InvalidInput(f"{field}: expected 1 s to 366 days, got {text!r}", field=field, fix=f"write {FORMS}")
     return seconds
 
 
 def _seconds(text: str) -> int | None:
+    if len(text) > _MAX_TEXT:
+        return None
     if text.isascii() and text.isdigit():
         return int(text)
     if text and (match := _WITH_UNITS.fullmatch(text)):

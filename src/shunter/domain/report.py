@@ -9,7 +9,7 @@ from shunter.domain.job import Job, Launch
 from shunter.domain.node import Node
 from shunter.domain.outcome import Outcome
 from shunter.domain.phase import Ended, PastAttempt, Phase, Queued, Reserved, Running
-from shunter.domain.reason import Reason
+from shunter.domain.reason import Reason, render
 
 
 class JobView(Struct, frozen=True, omit_defaults=True):
@@ -141,5 +141,6 @@ def view_of(job: Job, phase: Phase, *, cluster: str, now_s: float, reason: Reaso
         outcome=phase.outcome if isinstance(phase, Ended) else None,
         devices={share.node: share.gpus for share in allocation.shares} if allocation else {},
         reason=reason if isinstance(phase, Queued) else None,
+        why=render(reason) if reason is not None and isinstance(phase, Queued) else "",
         past=phase.past,
     )

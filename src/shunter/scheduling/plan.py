@@ -34,6 +34,14 @@ class Plan(Struct, frozen=True):
     refusals: tuple[Refusal, ...]
 
 
+class Decision(Struct, frozen=True):
+    """The refusals of the latest pass as the leader publishes them, so that people see why their jobs wait."""
+
+    epoch: int
+    at_s: float
+    refusals: tuple[Refusal, ...]
+
+
 class Violation(Struct, frozen=True):
     """A placement that `verify` refuses to commit, and the rule that it breaks."""
 

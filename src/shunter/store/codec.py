@@ -71,37 +71,49 @@ def read_node(text: bytes) -> Node:
 
 
 class Entry(Struct, frozen=True):
-    """One entry of the event stream. *id* is `MS-N` by the store's clock.
+    """One entry of the event stream, decoded only as far as it is asked. *id* is `MS-N` by the store's clock.
 
-    A job's entry has *job_id*, *event* and *record*, and *job* at submission; a node's has *node*, and what it *says*.
+    A job's entry has *job_id*, `event()`, `record()` and, at submission, `job()`; a node's or a leader's has *node* (the
+    name) and *value* (what it says).
     """
 
     id: str
     kind: str
-    job_id: JobId | None = None
-    event: Event | None = None
-    record: Record | None = None
-    job: Job | None = None
-    node: str = ""
-    says: bytes = b""
+    job_id: JobId | None
+    node: str
+    value: bytes
+    event_text: bytes
+    spec_text: bytes
 
     @property
     def at_s(self) -> float:
         return int(self.id.partition("-")[0]) / 1000
 
+    @property
+    def rev(self) -> int:
+        """The revision that the entry's transition led to."""
+        return int(self.value.partition(b"\n")[0].rsplit(b" ", 1)[1])
+
+    def event(self) -> Event:
+        return read_event(self.event_text)
+
+    def record(self) -> Record:
+        return read_record(self.value)
+
+    def job(self) -> Job | None:
+        return read_job(self.job_id, self.spec_text) if self.job_id is not None and self.spec_text else None
+
 
 def read_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    kind = fields[b"k"].decode()
-    if b"j" not in fields:
-        return Entry(entry_id.decode(), kind, node=fields.get(b"n", b"").decode(), says=fields.get(b"v", b""))
-    job_id = JobId(int(fields[b"j"]))
+    job_id = fields.get(b"j")
     return Entry(
         entry_id.decode(),
-        kind,
-        job_id,
-        read_event(fields[b"e"]),
-        read_record(fields[b"v"]),
-        read_job(job_id, fields[b"s"]) if b"s" in fields else None,
+        fields[b"k"].decode(),
+        None if job_id is None else JobId(int(job_id)),
+        fields.get(b"n", b"").decode(),
+        fields.get(b"v", b""),
+        fields.get(b"e", b""),
+        fields.get(b"s", b""),
     )
 
 

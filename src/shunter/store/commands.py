@@ -360,3 +360,7 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:
 
 def _text_dict(reply: Any) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in _pairs(reply).items()}
+
+
+def delete(*names: str) -> Command[int]:
+    return plain("DEL", *names, parse=int)

@@ -94,8 +94,8 @@ class Store:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = check_url(url)
-        self._client = redis.Redis.from_url(url, **_options(timeout_s))
-        self._client.response_callbacks = cast(Any, {})
+        self._client: Any = redis.Redis.from_url(url, **_options(timeout_s))
+        self._client.response_callbacks = {}
 
     def run(self, command: Command[T]) -> T:
         try:
@@ -136,8 +136,8 @@ class AsyncStore:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = check_url(url)
-        self._client = redis.asyncio.Redis.from_url(url, **_options(timeout_s))
-        self._client.response_callbacks = cast(Any, {})
+        self._client: Any = redis.asyncio.Redis.from_url(url, **_options(timeout_s))
+        self._client.response_callbacks = {}
 
     async def run(self, command: Command[T]) -> T:
         try:

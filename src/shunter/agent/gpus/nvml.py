@@ -14,6 +14,7 @@ The driver stays open as long as the source: so `nvidia-smi --gpu-reset` needs t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from types import ModuleType
 from typing import Any, Final
@@ -46,8 +47,8 @@ class NvmlSource:
     """The GPUs of this machine that the driver shows to this process (in a container: those it was given).
 
     A device that did not answer at the start has no known identity: it stays unhealthy until the node worker restarts.
-    One that is lost later and comes back is healthy again at the next inventory. *memory_mib* is 0 where the driver does
-    not say (GPUs that share the memory of the CPU).
+    One that is lost later and comes back is healthy again at the next inventory. *memory_mib* is 0 where the driver
+    does not say (GPUs that share the memory of the CPU).
     """
 
     name = "nvml"
@@ -56,6 +57,7 @@ class NvmlSource:
         """Open the driver. *library* stands for the module `pynvml`. Raises SetupError if there is no usable GPU."""
         self._nvml = library or _load_library()
         self._open = False
+        self._all_healthy = False
         try:
             self._nvml.nvmlInit()
             self._open = True
@@ -103,10 +105,8 @@ class NvmlSource:
         if not self._open:
             return
         self._open = False
-        try:
+        with contextlib.suppress(self._nvml.NVMLError):  # The driver may be gone already: then nothing is held.
             self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            pass  # The driver is gone already, so nothing is held; the node worker is on its way out.
 
     def _look(self, index: int, device: Device) -> Gpu:
         problem = device.silent or problem_of(self._nvml, device.bus_id)

@@ -1,9 +1,9 @@
 """Whether a real GPU may be given to a job, from the driver's own flags.
 
-Five driver calls per device, no events and no state. The driver's *recovery action* is asked first: it is NVIDIA's
-verdict on every fault since the last reset, uncorrectable memory errors included, and `none` means "the GPU can be
-immediately used again by starting a new GPU process". Drivers that do not know it (before about 555) are judged by
-their count of uncorrectable ECC errors since the driver was loaded. A row remapping that only waits for a reset is no
+At most six driver calls per device, no events and no state. The driver's *recovery action* is asked first: it is
+NVIDIA's verdict on every fault since the last reset, uncorrectable memory errors included, and `none` means that "the
+GPU can be immediately used again by starting a new GPU process". Only where a driver or device does not know it does
+the count of uncorrectable ECC errors since the driver was loaded decide. A row remapping that waits for a reset is no
 problem: "new workloads can be launched". One that failed is: the memory has no spare rows left.
 Source: NVIDIA GPU Memory Error Management, "Error Recovery and Response Flags".
 """

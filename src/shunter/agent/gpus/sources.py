@@ -12,9 +12,7 @@ from shunter.agent.gpus.simulated import SimulatedSource
 from shunter.errors import InvalidInput, SetupError
 
 MOST_SIMULATED: Final = 64
-WITHOUT_GPU: Final = (
-    "use --gpus simulated:8 to try Shunter without one, or --gpus none for a node that runs CPU jobs"
-)
+WITHOUT_GPU: Final = "use --gpus simulated:8 to try Shunter without one, or --gpus none for a node that runs CPU jobs"
 
 
 def open_source(text: str, *, node: str = "") -> GpuSource:

@@ -1,0 +1,3 @@
+from shunter.agent.command import start
+
+start()

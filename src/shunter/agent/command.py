@@ -1,0 +1,78 @@
+"""`shunter node start`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import click
+
+
+@click.command(name="start", short_help="Run a node: offer this machine's GPUs.")
+@click.option("--name", help="Name of the node (default: this host's name).")
+@click.option("--gpus", default="auto", show_default=True, metavar="SOURCE", help="auto, nvml, simulated:N or none.")
+@click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
+@click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
+@click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
+@click.option("--storage", metavar="DIR", help="Folder for jobs' logs and checkpoints, the same on every node.")
+@click.option("--cpus", type=click.IntRange(min=1), help="Cores to offer (default: all).")
+@click.option("--memory-gib", type=click.FloatRange(min=0.1), help="Memory to offer (default: all).")
+@click.option("--address", help="Address under which other nodes reach this one (default: its host name).")
+def start(
+    name: str | None,
+    gpus: str,
+    redis: str | None,
+    cluster: str | None,
+    home: str | None,
+    storage: str | None,
+    cpus: int | None,
+    memory_gib: float | None,
+    address: str | None,
+) -> None:
+    """Run a node: a Celery worker that takes jobs, and a keeper that runs them and outlives it.
+
+    \b
+    Example:  shunter node start --name n1 --gpus simulated:8 --redis redis://10.0.0.5:6379/0
+    """
+    from shunter.agent.gpus import open_source
+    from shunter.agent.keeper.client import KeeperClient
+    from shunter.agent.launcher import Launcher
+    from shunter.agent.worker import NodeAgent
+    from shunter.dispatch.celery import Destination, run_worker
+    from shunter.domain.ids import Incarnation, NodeName
+    from shunter.domain.node import Node
+    from shunter.runtime import log
+    from shunter.runtime.config import settings
+    from shunter.runtime.host import check_node_name, host_identity, memory_mib
+    from shunter.store.keys import Keys
+    from shunter.store.redis import Store
+
+    log.configure("node")
+    config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
+    node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
+    source = open_source(gpus, node=node)
+    keys, store = Keys(config.cluster), Store(config.redis)
+    folder = config.home / "nodes" / node
+
+    def describe(incarnation: str) -> Node:
+        return Node(
+            NodeName(node),
+            Incarnation(incarnation),
+            source.inventory(),
+            cpus or os.cpu_count() or 1,
+            int(memory_gib * 1024) if memory_gib else memory_mib(),
+            time.time(),
+            address or socket.gethostname(),
+            source.name,
+        )
+
+    launcher = Launcher(cluster=config.cluster, storage=Path(config.storage), source=source)
+    agent = NodeAgent(store, keys, KeeperClient(folder, node), launcher, source)
+    agent.join(describe, f"{host_identity()}:{folder}")
+    agent.start()
+    try:
+        run_worker(config.redis, keys, Destination(agent.node.name, agent.node.incarnation), agent.on_hints)
+    finally:
+        agent.stop()

@@ -1,0 +1,292 @@
+"""The node worker's shell: threads feed facts into one queue; one thread takes them out, asks the supervisor, does the effects.
+
+| thread | does |
+|---|---|
+| main | Celery's worker loop: hints in |
+| lease | renews every 2 s: lease answers in; re-registers when the inventory changes |
+| keeper | reads the keeper's socket: starts and ends in |
+| agent | everything else, in batches: one claim script and one report script for all that is waiting |
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from shunter.agent.gpus.port import GpuSource
+from shunter.agent.keeper.client import Gone, KeeperClient
+from shunter.agent.keeper.protocol import Ack, Ended, Live, Ready, Report, Request, Stop
+from shunter.agent.launcher import Launcher, LaunchRefused
+from shunter.agent.supervisor import (
+    Acknowledge,
+    Claim,
+    Effect,
+    ReportExit,
+    StartMember,
+    StopMember,
+    Supervisor,
+)
+from shunter.dispatch.celery import Hint
+from shunter.domain.ids import JobId
+from shunter.domain.node import Node
+from shunter.domain.outcome import Exit
+from shunter.errors import Conflict, Unavailable
+from shunter.runtime.process import boot_time_s
+from shunter.store import commands
+from shunter.store.codec import Record, read_record
+from shunter.store.command import Command
+from shunter.store.keys import Keys
+from shunter.store.redis import Store
+
+RENEW_EVERY_S: Final = 2.0
+INVENTORY_EVERY_S: Final = 10.0
+REPLACE_AFTER_MS: Final = 10_000
+RETRY_S: Final = 0.25
+T = TypeVar("T")
+
+log = structlog.get_logger("agent")
+
+
+class Leased(Struct, frozen=True):
+    """A lease answer; *asked_boot_s* is when it was asked for."""
+
+    held: dict[JobId, Record]
+    asked_boot_s: float
+
+
+class Hinted(Struct, frozen=True):
+    hints: list[Hint]
+
+
+class Superseded(Exception):
+    """A later incarnation of this node has registered: this one must not act any more."""
+
+
+Fact = Hinted | Leased | Report | Gone
+
+
+class NodeAgent:
+    """One incarnation of a node. `join()`, then `start()`; `on_hints` is what Celery's task calls."""
+
+    def __init__(self, store: Store, keys: Keys, keeper: KeeperClient, launcher: Launcher, source: GpuSource) -> None:
+        self._store = store
+        self._keys = keys
+        self._keeper = keeper
+        self._launcher = launcher
+        self._source = source
+        self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self.node: Node
+        self.supervisor: Supervisor
+
+    # joining
+
+    def join(self, describe: Callable[[str], Node], host: str) -> None:
+        """Register a new incarnation and take over what the keeper has. Raises Conflict if the name is taken."""
+        has = self._keeper.connect()
+        incarnation = self._patiently(commands.next_incarnation(self._keys))
+        self.node = describe(incarnation)
+        self._host = host
+        self._patiently(commands.register(self._keys, self.node, host, replace_after_ms=REPLACE_AFTER_MS))
+        self.supervisor = Supervisor(self.node.name, incarnation)
+        self._adopt(has)
+        log.info("joined", node=self.node.name, incarnation=incarnation, gpus=len(self.node.gpus), kept=len(has) - 1)
+
+    def _adopt(self, has: Iterable[Report]) -> None:
+        members = [one for one in has if isinstance(one, Live | Ended)]
+        if members:
+            ids = [member.job_id for member in members]
+            jobs = self._patiently(commands.jobs(self._keys, ids))
+            records = self._patiently(commands.records(self._keys, ids))
+            for member, job, record in zip(members, jobs, records, strict=True):
+                self._do(self.supervisor.adopt(member, job, record, boot_time_s()))
+
+    def _patiently(self, command: Command[T]) -> T:
+        """Run a command that may be repeated, for as long as the store cannot answer."""
+        while True:
+            try:
+                return self._store.run(command)
+            except Unavailable as error:
+                if self._stopping.wait(RETRY_S):
+                    raise
+                log.warning("store unavailable", error=str(error))
+
+    # threads
+
+    def start(self) -> None:
+        for name, target in (("lease", self._lease), ("agent", self._work)):
+            threading.Thread(target=self._guard, args=(target,), name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop renewing and acting; jobs stay with the keeper."""
+        self._stopping.set()
+        self._keeper.close()
+
+    def on_hints(self, hints: list[Hint]) -> None:
+        self._facts.put(Hinted(hints))
+
+    def _guard(self, target: Callable[[], None]) -> None:
+        """A thread that fails takes the worker down, loudly: the next incarnation takes over from store and keeper."""
+        try:
+            target()
+        except Superseded:
+            log.error("superseded", node=self.node.name, incarnation=self.node.incarnation)
+            os._exit(6)
+        except Exception:
+            if not self._stopping.is_set():
+                log.exception("worker thread failed")
+                os._exit(70)
+
+    def _lease(self) -> None:
+        inventory_at = boot_time_s()
+        while not self._stopping.is_set():
+            asked = boot_time_s()
+            try:
+                held = self._store.run(commands.renew(self._keys, self.node.name, self.node.incarnation))
+                if held is None:
+                    raise Superseded
+                self._facts.put(Leased(held, asked))
+                if asked - inventory_at >= INVENTORY_EVERY_S:
+                    inventory_at = asked
+                    self._refresh_inventory()
+            except Unavailable as error:
+                log.warning("lease not renewed", error=str(error))
+            except Conflict as error:
+                raise Superseded from error
+            self._stopping.wait(max(RENEW_EVERY_S - (boot_time_s() - asked), 0.1))
+
+    def _refresh_inventory(self) -> None:
+        from msgspec.structs import replace
+
+        gpus = self._source.inventory()
+        if gpus != self.node.gpus:
+            changed = replace(self.node, gpus=gpus)
+            self._store.run(commands.register(self._keys, changed, self._host, replace_after_ms=REPLACE_AFTER_MS))
+            self.node = changed
+            log.warning("inventory changed", problems={gpu.index: gpu.problem for gpu in gpus if not gpu.healthy})
+
+    def _work(self) -> None:
+        threading.Thread(target=self._forward, args=(self._keeper.reports,), name="forward", daemon=True).start()
+        while not self._stopping.is_set():
+            facts = [self._facts.get()]
+            while not self._facts.empty():
+                facts.append(self._facts.get())
+            effects: list[Effect] = []
+            for fact in facts:
+                effects += self._consider(fact)
+            self._do(effects)
+
+    def _forward(self, reports: queue.SimpleQueue[Report | Gone]) -> None:
+        while True:
+            report = reports.get()
+            self._facts.put(report)
+            if isinstance(report, Gone):
+                return
+
+    # facts
+
+    def _consider(self, fact: Fact) -> list[Effect]:
+        now_s, boot_s = time.time(), boot_time_s()
+        match fact:
+            case Hinted(hints):
+                return [
+                    one for job_id, value in hints for one in self.supervisor.offered(job_id, read_record(value), now_s)
+                ]
+            case Leased(held, asked):
+                effects = self.supervisor.leased(held, asked, now_s)
+                for job_id, record, rank in self.supervisor.missing(held):
+                    (job,) = self._patiently(commands.jobs(self._keys, [job_id]))
+                    if job is not None:
+                        effects += self.supervisor.report_missing(job, record, rank, now_s, boot_s)
+                return effects
+            case Live():
+                return self.supervisor.live(fact)
+            case Ended():
+                return self.supervisor.ended(fact)
+            case Gone():
+                return self._replace_keeper()
+            case Ready():
+                return []
+
+    def _replace_keeper(self) -> list[Effect]:
+        if self._stopping.is_set():
+            return []
+        log.error("keeper lost", node=self.node.name)
+        has = self._keeper.connect()
+        threading.Thread(target=self._forward, args=(self._keeper.reports,), name="forward", daemon=True).start()
+        members = [one for one in has if isinstance(one, Live | Ended)]
+        effects: list[Effect] = []
+        for member in members:
+            effects += self.supervisor.ended(member) if isinstance(member, Ended) else self.supervisor.live(member)
+        return effects + self.supervisor.keeper_replaced({member.allocation for member in members}, time.time())
+
+    # effects
+
+    def _do(self, effects: list[Effect]) -> None:
+        """Carry out *effects* and those that follow from them, in batches by kind."""
+        while effects:
+            following: list[Effect] = []
+            claims = _once([effect.move for effect in effects if isinstance(effect, Claim)])
+            if claims:
+                following += self._claim(claims)
+            reports = {effect.allocation: effect for effect in effects if isinstance(effect, ReportExit)}
+            if reports:
+                following += self._report(list(reports.values()))
+            requests: list[Request] = []
+            for effect in effects:
+                match effect:
+                    case StartMember(attempt):
+                        try:
+                            requests.append(self._launcher.request(attempt))
+                        except LaunchRefused as error:
+                            exit = Exit(time.time(), failure=error.failure, message=str(error))
+                            following += self.supervisor.refused(attempt, exit)
+                    case StopMember(allocation, now):
+                        requests.append(Stop(allocation, now))
+                    case Acknowledge(allocation):
+                        requests.append(Ack(allocation))
+                    case _:
+                        pass
+            if requests:
+                self._keeper.send(*requests)
+            effects = following
+
+    def _claim(self, moves: list[commands.Move]) -> list[Effect]:
+        if any(len(getattr(one.after.phase, "allocation").shares) > 1 for one in moves):  # noqa: B009
+            self._launcher.addresses = {node.name: node.address for node in self._patiently(commands.nodes(self._keys))}
+        answers = self._patiently(commands.claim(self._keys, self.node.name, self.node.incarnation, moves))
+        effects: list[Effect] = []
+        for made, (answer, spec) in zip(moves, answers, strict=True):
+            if answer == "stale":
+                raise Superseded
+            effects += self.supervisor.claimed(made, answer, spec, now_s=time.time(), boot_s=boot_time_s())
+        return effects
+
+    def _report(self, reports: list[ReportExit]) -> list[Effect]:
+        moves = [one.move for one in reports]
+        answers = self._patiently(commands.report(self._keys, self.node.name, self.node.incarnation, moves))
+        effects: list[Effect] = []
+        for one, answer in zip(reports, answers, strict=True):
+            if answer == "stale":
+                raise Superseded
+            effects += self.supervisor.reported(one.allocation, answer, boot_time_s())
+        return effects
+
+
+def _once(moves: list[commands.Move]) -> list[commands.Move]:
+    """Drop doubled moves: a hint and a lease answer may say the same in one batch."""
+    return list({(one.job_id, one.before.rev): one for one in moves}.values())
+
+
+def end_softly(agent: NodeAgent) -> None:
+    """Stop the agent and end the process as SIGTERM asks: nothing needs Celery's warm shutdown."""
+    agent.stop()
+    os.kill(os.getpid(), signal.SIGTERM)

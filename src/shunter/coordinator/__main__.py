@@ -1,0 +1,3 @@
+from shunter.coordinator.command import coordinator
+
+coordinator()

@@ -1,0 +1,40 @@
+"""`shunter coordinator`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+import click
+
+
+@click.command(short_help="Run a coordinator (one of several leads).")
+@click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
+@click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
+@click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
+@click.option("--name", help="Name of this coordinator (default: host and process id).")
+def coordinator(redis: str | None, cluster: str | None, home: str | None, name: str | None) -> None:
+    """Run a coordinator: it decides what runs where. Start two or three; one leads, the others stand by.
+
+    \b
+    Example:  shunter coordinator --redis redis://10.0.0.5:6379/0
+    """
+    from shunter.coordinator.loop import Loop
+    from shunter.dispatch.celery import CeleryDispatcher
+    from shunter.runtime import log
+    from shunter.runtime.config import settings
+    from shunter.scheduling.policy import Policy
+    from shunter.store.keys import Keys
+    from shunter.store.redis import Store
+
+    log.configure("coordinator")
+    config = settings(cluster=cluster, redis=redis, home=home)
+    keys = Keys(config.cluster)
+    store = Store(config.redis)
+    loop = Loop(
+        store, keys, CeleryDispatcher(config.redis, keys), Policy(), name or f"{socket.gethostname()}-{os.getpid()}"
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.stop.set())
+    loop.run()

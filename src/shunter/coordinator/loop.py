@@ -1,0 +1,76 @@
+"""Waiting and retrying around `step`: leads while it can, stands by while another does, sits out what the store cannot do."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
+from shunter.dispatch.celery import CeleryDispatcher
+from shunter.errors import StaleLeader, Unavailable
+from shunter.scheduling.policy import Policy
+from shunter.store import commands
+from shunter.store.commands import Leadership
+from shunter.store.keys import Keys
+from shunter.store.redis import Store
+
+LEASE_MS: Final = 3_000
+RENEW_S: Final = 1.0
+STANDBY_S: Final = 0.5
+RETRY_S: Final = 0.25
+
+log = structlog.get_logger("coordinator")
+
+
+class Loop:
+    """`run()` until `stop` is set."""
+
+    def __init__(self, store: Store, keys: Keys, dispatcher: CeleryDispatcher, policy: Policy, name: str) -> None:
+        self._store = store
+        self._keys = keys
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._name = name
+        self._token = secrets.token_hex(8)
+        self._renew_at = 0.0
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                lead = self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+                if not lead.leading:
+                    self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
+                    continue
+                self._lead(Leadership(lead.epoch, self._token))
+            except StaleLeader as error:
+                log.warning("no longer leading", error=str(error))
+                self._token = secrets.token_hex(8)
+            except Unavailable as error:
+                log.warning("store unavailable", error=str(error))
+                self.stop.wait(RETRY_S)
+
+    def _lead(self, leadership: Leadership) -> None:
+        coordinator = Coordinator(self._store, self._keys, self._dispatcher, self._policy, leadership, self._name)
+        self._renew_at = time.monotonic() + RENEW_S
+        coordinator.begin()
+        while not self.stop.is_set():
+            if time.monotonic() >= self._renew_at:
+                self._renew(leadership)
+                coordinator.tick()
+            wait_s = max(self._renew_at - time.monotonic(), 0.001)
+            if coordinator.unpublished:
+                wait_s = min(wait_s, PUBLISH_EVERY_S)
+            cursor = coordinator.follower.cursor
+            coordinator.step(self._store.run(commands.events(self._keys, cursor, block_ms=int(wait_s * 1000))))
+        self._store.run(commands.resign(self._keys, leadership))
+
+    def _renew(self, leadership: Leadership) -> None:
+        self._renew_at = time.monotonic() + RENEW_S
+        lead = self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+        if not lead.leading or lead.epoch != leadership.epoch:
+            raise StaleLeader(f"leader: {lead.leader} leads with epoch {lead.epoch}")

@@ -1,0 +1,195 @@
+"""One step of the leader: read, decide, verify, commit, dispatch. Plain calls, no waiting; `loop.py` does that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from shunter.coordinator.follower import Changes, Follower
+from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
+from shunter.domain.event import Event, Placed, Returned
+from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
+from shunter.domain.phase import HOLDS_GPUS, Allocation, Reserved
+from shunter.errors import StaleLeader, Unavailable
+from shunter.scheduling.decide import decide
+from shunter.scheduling.plan import Decision, Placement, Plan, Refusal
+from shunter.scheduling.policy import Policy
+from shunter.scheduling.verify import verify
+from shunter.store import commands
+from shunter.store.codec import Entry, Record
+from shunter.store.commands import Leadership, Move
+from shunter.store.keys import Keys
+from shunter.store.redis import Store
+
+SILENT_AFTER_MS: Final = 7_000
+"""A node that has not renewed for this long (three tries) gets no new work. Its jobs are left alone."""
+
+PUBLISH_EVERY_S: Final = 0.2
+RETENTION_S: Final = 7 * 86_400.0
+RETENTION_JOBS: Final = 100_000
+
+log = structlog.get_logger("coordinator")
+
+
+class Coordinator:
+    """A leader under *leadership*. Raises StaleLeader when it no longer leads, Unavailable when the store is away."""
+
+    def __init__(
+        self, store: Store, keys: Keys, dispatcher: CeleryDispatcher, policy: Policy, leadership: Leadership, name: str
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._leadership = leadership
+        self._name = name
+        self._allocations = 0
+        self._refusals: tuple[Refusal, ...] | None = None
+        self._published: tuple[Refusal, ...] | None = None
+        self._published_at = 0.0
+        self.follower = Follower(store, keys)
+
+    def begin(self) -> None:
+        """Rebuild the view and do whatever an earlier leader left undone."""
+        self.follower.rebuild()
+        changes = Changes()
+        changes.decide = True
+        self.check_nodes()
+        self._act(changes)
+        log.info("leading", epoch=self._leadership.epoch, jobs=len(self.follower.records))
+
+    def step(self, entries: list[Entry]) -> None:
+        """Follow *entries*, and act on what they changed."""
+        self._act(self.follower.follow(entries))
+
+    def tick(self) -> None:
+        """Once a second: notice silent nodes and due retries, and forget old jobs."""
+        changes = Changes()
+        view = self.follower.view
+        changes.decide = self.check_nodes() or (bool(view.delayed) and view.delayed.peekitem(0)[0][0] <= time.time())
+        self._store.run(commands.forget(self._keys, keep_s=RETENTION_S, keep=RETENTION_JOBS))
+        self._act(changes)
+
+    def check_nodes(self) -> bool:
+        """Note which nodes are silent; return whether that changed. Rebuilds a view that fell behind the stream."""
+        seen, now_ms, first = self._store.run_all(
+            commands.seen(self._keys), commands.store_time(self._keys), commands.first_event(self._keys)
+        )
+        if _entry_order(first) > _entry_order(self.follower.cursor) and self.follower.cursor != "0-0":
+            log.warning("fell behind the event stream", cursor=self.follower.cursor, first=first)
+            self.follower.rebuild()
+        view = self.follower.view
+        silent = frozenset(NodeName(name) for name, at_ms in seen.items() if now_ms - at_ms > SILENT_AFTER_MS)
+        changed = silent != view.silent
+        if changed:
+            log.info("silent nodes", nodes=sorted(silent))
+        view.silent = silent
+        return changed
+
+    # acting
+
+    def _act(self, changes: Changes) -> None:
+        hints: dict[Destination, list[Hint]] = {}
+        for name, incarnation in changes.restarted:
+            self._bury_queue(name, incarnation)
+        if changes.decide:
+            self._take_back()
+            for job_id, record in self._pass():
+                _address(hints, job_id, record)
+        for job_id, record in changes.tell.items():
+            _address(hints, job_id, record)
+        if hints:
+            try:
+                self._dispatcher.send(hints)
+            except Unavailable as error:
+                log.warning("hints not sent", error=str(error))  # the next lease answers say the same
+        self.publish()
+
+    def _bury_queue(self, name: NodeName, incarnation: str) -> None:
+        queue = self._dispatcher.forget(Destination(name, Incarnation(incarnation)))
+        self._store.run(commands.delete(queue))
+
+    def _take_back(self) -> None:
+        """Return reservations whose node restarted or left before it claimed them."""
+        stranded = self.follower.stranded()
+        if stranded:
+            event = Returned(time.time(), self._name, "the node's worker restarted before it claimed the job")
+            self._commit([commands.move(job_id, record, event) for job_id, record in stranded])
+
+    def _pass(self) -> list[tuple[JobId, Record]]:
+        """One scheduling pass; return what was placed."""
+        now_s = time.time()
+        view = self.follower.view
+        view.advance(now_s)
+        plan = decide(view, self._policy, now_s)
+        self._refusals = plan.refusals
+        good = self._verified(plan)
+        moves = []
+        for placement in good:
+            self._allocations += 1
+            allocation_id = AllocationId(f"{self._leadership.epoch}.{self._allocations}")
+            event: Event = Placed(now_s, self._name, Allocation(allocation_id, placement.shares))
+            moves.append(commands.move(placement.job_id, self.follower.records[placement.job_id], event))
+        return self._commit(moves)
+
+    def _verified(self, plan: Plan) -> list[Placement]:
+        violations = verify(plan, self.follower.view)
+        for violation in violations:
+            log.error("plan violates a rule", job=violation.job_id, rule=violation.rule, detail=violation.detail)
+        bad = {violation.job_id for violation in violations}
+        return [placement for placement in plan.placements if placement.job_id not in bad]
+
+    def _commit(self, moves: list[Move]) -> list[tuple[JobId, Record]]:
+        """Commit *moves* under our epoch; return those that took effect. What moved on meanwhile is followed instead."""
+        done = []
+        for batch in _batches(moves):
+            answers = self._store.run(commands.place(self._keys, self._leadership, batch))
+            for made, answer in zip(batch, answers, strict=True):
+                job = self.follower.view.jobs.get(made.job_id)
+                if answer == "stale":
+                    raise StaleLeader(f"leader: epoch {self._leadership.epoch} is over")
+                if job is None:
+                    continue
+                if answer == "ok":
+                    self.follower.put(job, made.after)
+                    done.append((made.job_id, made.after))
+                elif isinstance(answer, Record):
+                    self.follower.put(job, answer)
+        return done
+
+    def publish(self) -> None:
+        """Say why jobs wait, at most five times a second and only when it changed."""
+        now = time.monotonic()
+        if self._refusals is None or self._refusals == self._published or now - self._published_at < PUBLISH_EVERY_S:
+            return
+        decision = Decision(self._leadership.epoch, time.time(), self._refusals)
+        self._store.run(commands.put_decision(self._keys, msgspec.json.encode(decision)))
+        self._published, self._published_at = self._refusals, now
+
+    @property
+    def unpublished(self) -> bool:
+        return self._refusals != self._published
+
+
+def _address(hints: dict[Destination, list[Hint]], job_id: JobId, record: Record) -> None:
+    phase = record.phase
+    if not isinstance(phase, HOLDS_GPUS):
+        return
+    for rank, share in enumerate(phase.allocation.shares):
+        if isinstance(phase, Reserved) and rank in phase.claimed:
+            continue
+        hints.setdefault(Destination(share.node, share.incarnation), []).append((job_id, record.value))
+
+
+def _batches(moves: list[Move]) -> Iterable[list[Move]]:
+    for start in range(0, len(moves), commands.MAX_BATCH):
+        yield moves[start : start + commands.MAX_BATCH]
+
+
+def _entry_order(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number)

@@ -1,0 +1,49 @@
+"""Why a job waits, in one line; and what it says must not contradict itself."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from shunter.domain.reason import (
+    BackingOff,
+    HeldBack,
+    NeverFits,
+    NoNodes,
+    NotEnoughFree,
+    NotYetSeen,
+    Reason,
+    render,
+)
+
+LINES: list[tuple[Reason, str]] = [
+    (NoNodes(0, 0), "no node has joined yet"),
+    (NoNodes(2, 1), "no node takes work: 2 cordoned, 1 silent"),
+    (NoNodes(0, 3), "no node takes work: 0 cordoned, 3 silent"),
+    (NotEnoughFree(1, 0, 0, 4, 9), "waits for free cores or memory"),
+    (NotEnoughFree(1, 4, 0, 2, 6), "needs 4 GPUs on one node; most free on one is 2 (6 free in all)"),
+    (
+        NotEnoughFree(1, 4, 0, 8, 8),
+        "needs 4 GPUs on one node; 8 are free on one, but not the cores or memory asked for",
+    ),
+    (NotEnoughFree(3, 8, 1, 8, 20), "needs 3 nodes with 8 free GPUs each; 1 have that now"),
+    (NotEnoughFree(2, 0, 1, 8, 8), "needs 2 nodes with free cores and memory; 1 have that now"),
+    (
+        NeverFits(4, 8, 2),
+        "needs 4 nodes with 8 GPUs each and the cores and memory asked for; only 2 such nodes are here",
+    ),
+    (NeverFits(1, 0, 0), "needs 1 nodes with the cores and memory asked for; only 0 such nodes are here"),
+    (HeldBack(17), "waits behind job 17, which waited longest"),
+    (BackingOff(99.0, 2), "retry 3 after a pause"),
+    (NotYetSeen(), "waits for the next scheduling pass"),
+]
+
+
+@pytest.mark.parametrize(("reason", "line"), LINES, ids=[line for _, line in LINES])
+def test_each_reason_is_one_line_with_its_numbers(reason: Reason, line: str) -> None:
+    assert render(reason) == line
+
+
+def test_every_reason_has_a_line_in_this_table() -> None:
+    assert {type(reason) for reason, _ in LINES} == set(get_args(Reason))
