@@ -112,7 +112,7 @@ def build_start(
         rank=rank,
         argv=launch.argv,
         env=env | paths,
-        cwd=launch.cwd,
+        cwd=launch.cwd or str(folder),
         folder=str(folder),
         stdout=out,
         stderr=str(output_file(folder, rank, stderr=True)) if launch.split_stderr else out,

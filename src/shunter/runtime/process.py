@@ -1,4 +1,4 @@
-"""Two Linux process controls that Python does not offer (prctl(2)), and the clock that counts a suspended machine's time."""
+"""Two Linux process controls that Python does not offer (prctl(2)), and the clock that counts suspended time too."""
 
 from __future__ import annotations
 

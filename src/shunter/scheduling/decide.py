@@ -10,10 +10,12 @@ A pure function of (view, policy, now). It reads as the numbered steps of one pa
 
 from __future__ import annotations
 
-from shunter.domain.ids import JobId
+from collections import Counter
+
+from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import Request
 from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, Reason
-from shunter.scheduling.fit import FreeNow, could_hold, place
+from shunter.scheduling.fit import FreeNow, candidates, could_hold, place
 from shunter.scheduling.order import Turns
 from shunter.scheduling.plan import Placement, Plan, Refusal
 from shunter.scheduling.policy import Policy
@@ -26,34 +28,37 @@ def decide(view: View, policy: Policy, now_s: float) -> Plan:
     placements: list[Placement] = []
     refusals: list[Refusal] = []
     held_back_by: JobId | None = None
+    placed: Counter[Group] = Counter()
     turns = Turns(view)
     for group, pending in turns:
         if held_back_by is not None:
             turns.refuse()
-            refusals.append(_refusal(view, group, pending, HeldBack(held_back_by)))
+            refusals.append(_refusal(view, group, pending, placed[group], HeldBack(held_back_by)))
             continue
         shares = place(group.request, free, group.avoid)
         if shares is not None:
             free.take(shares)
             placements.append(Placement(pending.job.id, shares))
+            placed[group] += 1
             continue
         turns.refuse()
-        reason = why_not(group.request, view, free)
-        refusals.append(_refusal(view, group, pending, reason))
+        reason = why_not(group.request, group.avoid, view, free)
+        refusals.append(_refusal(view, group, pending, placed[group], reason))
         if isinstance(reason, NotEnoughFree) and now_s - pending.phase.since_s > policy.overtake_s:
             held_back_by = pending.job.id
     return Plan(tuple(placements), tuple(refusals))
 
 
-def why_not(request: Request, view: View, free: FreeNow) -> Reason:
-    """Return why *request* was refused with *free* left, as numbers."""
+def why_not(request: Request, avoid: frozenset[NodeName], view: View, free: FreeNow) -> Reason:
+    """Return why *request* was refused with *free* left, in numbers of the nodes that it may use."""
     if not free.nodes:
         cordoned = sum(bool(node.cordoned) for node in view.nodes.values())
         return NoNodes(cordoned, len(view.nodes) - cordoned)
-    big_enough = sum(could_hold(node, request) for node in free.nodes)
+    nodes = candidates(request, free, avoid)
+    big_enough = sum(could_hold(node, request) for node in nodes)
     if big_enough < request.nodes:
         return NeverFits(request.nodes, request.gpus_per_node, big_enough)
-    frees = [free.on(node.name) for node in free.nodes]
+    frees = [free.on(node.name) for node in nodes]
     return NotEnoughFree(
         request.nodes,
         request.gpus_per_node,
@@ -63,5 +68,6 @@ def why_not(request: Request, view: View, free: FreeNow) -> Reason:
     )
 
 
-def _refusal(view: View, group: Group, pending: Pending, reason: Reason) -> Refusal:
-    return Refusal(group.rank, group.request, pending.job.id, len(view.groups[group]), reason)
+def _refusal(view: View, group: Group, pending: Pending, placed: int, reason: Reason) -> Refusal:
+    """Return the refusal of what is left of *group* after *placed* of its jobs found a place."""
+    return Refusal(group.rank, group.request, pending.job.id, len(view.groups[group]) - placed, reason)

@@ -6,7 +6,7 @@ nodes. A gang takes one share on each of *nodes* different nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shunter.domain.ids import NodeName
 from shunter.domain.job import Request
@@ -34,18 +34,23 @@ class FreeNow:
 
 
 def place(request: Request, free: FreeNow, avoid: frozenset[NodeName]) -> tuple[NodeShare, ...] | None:
-    """Return the shares for *request* in rank order, or None when its members do not all fit now.
-
-    A node in *avoid* (it just failed this job) is used only when the other nodes, even idle, could not hold the job.
-    """
-    nodes = [node for node in free.nodes if node.name not in avoid]
-    if avoid and sum(could_hold(node, request) for node in nodes) < request.nodes:
-        nodes = list(free.nodes)
-    fitting = [node for node in nodes if free.on(node.name).fits(request)]
+    """Return the shares for *request* in rank order, or None when its members do not all fit now."""
+    fitting = [node for node in candidates(request, free, avoid) if free.on(node.name).fits(request)]
     if len(fitting) < request.nodes:
         return None
     fitting.sort(key=lambda node: (len(free.on(node.name).gpus), node.name))
     return tuple(_share(node, request, free.on(node.name)) for node in fitting[: request.nodes])
+
+
+def candidates(request: Request, free: FreeNow, avoid: frozenset[NodeName]) -> Sequence[Node]:
+    """Return the nodes that may be given to *request*, whatever is free on them.
+
+    A node in *avoid* (it just failed this job) is used only when the other nodes, even idle, could not hold the job.
+    """
+    if not avoid:
+        return free.nodes
+    others = [node for node in free.nodes if node.name not in avoid]
+    return others if sum(could_hold(node, request) for node in others) >= request.nodes else free.nodes
 
 
 def could_hold(node: Node, request: Request) -> bool:

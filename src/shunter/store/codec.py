@@ -59,7 +59,8 @@ def write_event(event: Event) -> bytes:
 
 
 def read_event(text: bytes) -> Event:
-    return _decode_event(text)
+    event: Event = _decode_event(text)
+    return event
 
 
 def write_node(node: Node) -> bytes:
@@ -73,8 +74,8 @@ def read_node(text: bytes) -> Node:
 class Entry(Struct, frozen=True):
     """One entry of the event stream, decoded only as far as it is asked. *id* is `MS-N` by the store's clock.
 
-    A job's entry has *job_id*, `event()`, `record()` and, at submission, `job()`; a node's or a leader's has *node* (the
-    name) and *value* (what it says).
+    A job's entry has *job_id*, `event()`, `record()` and, at submission, `job()`; a node's or a leader's has *node*
+    (the name) and *value* (what it says).
     """
 
     id: str

@@ -1,7 +1,7 @@
 """A call to Redis as a value: what to send and how to read the answer.
 
-One definition serves the blocking client (coordinator, node) and the asyncio client (gateway), so there are no two copies
-of the store's protocol.
+One definition serves the blocking client (coordinator, node) and the asyncio client (gateway), so there are no two
+copies of the store's protocol.
 """
 
 from __future__ import annotations

@@ -201,7 +201,10 @@ def next_incarnation(keys: Keys) -> Command[Incarnation]:
 
 
 def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Command[None]:
-    """Join, or report a changed inventory. The command raises Conflict if another host uses the name, or a later start."""
+    """Join, or report a changed inventory.
+
+    The command raises Conflict if another host uses the name, or a later start registered.
+    """
 
     def parse(reply: Any) -> None:
         if reply[0] == b"taken":
@@ -267,7 +270,7 @@ def held(keys: Keys, node: str) -> Command[list[JobId]]:
     return plain("SMEMBERS", keys.held(node), parse=lambda reply: sorted(JobId(int(one)) for one in reply))
 
 
-def store_time(keys: Keys) -> Command[int]:
+def store_time(keys: Keys) -> Command[int]:  # noqa: ARG001  as all commands: behind Redis Cluster, keys choose the server
     """Return the store's clock in ms."""
     return plain("TIME", parse=lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
 
@@ -321,12 +324,12 @@ def forget(keys: Keys, *, keep_s: float, keep: int, at_most: int = MAX_BATCH) ->
 
 def last_event(keys: Keys) -> Command[str]:
     """Return the id of the newest entry of the event stream, `0-0` when there is none."""
-    return plain("XREVRANGE", keys.events, "+", "-", "COUNT", 1, parse=lambda reply: _entry_id(reply))
+    return plain("XREVRANGE", keys.events, "+", "-", "COUNT", 1, parse=_entry_id)
 
 
 def first_event(keys: Keys) -> Command[str]:
     """Return the id of the oldest entry that is still kept."""
-    return plain("XRANGE", keys.events, "-", "+", "COUNT", 1, parse=lambda reply: _entry_id(reply))
+    return plain("XRANGE", keys.events, "-", "+", "COUNT", 1, parse=_entry_id)
 
 
 def events(keys: Keys, after: str, *, block_ms: int | None = None, count: int = 1000) -> Command[list[Entry]]:
@@ -364,3 +367,11 @@ def _text_dict(reply: Any) -> dict[str, str]:
 
 def delete(*names: str) -> Command[int]:
     return plain("DEL", *names, parse=int)
+
+
+def redis_version(keys: Keys) -> Command[str]:
+    def parse(reply: bytes) -> str:
+        lines = (line.partition(":") for line in reply.decode().splitlines())
+        return next((value for name, _, value in lines if name == "redis_version"), "")
+
+    return plain("INFO", "server", parse=parse)

@@ -1,7 +1,7 @@
 """A Redis server of our own: for one machine, started with the first command and stopped with the last.
 
-It listens on a socket that only its owner may open, and appends every write to a file that is synced each second: a crash
-of Redis loses nothing, loss of power at most one second (design decision 5).
+It listens on a socket that only its owner may open, and appends every write to a file that is synced each second: a
+crash of Redis loses nothing, loss of power at most one second (design decision 5).
 """
 
 from __future__ import annotations

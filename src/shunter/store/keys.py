@@ -60,4 +60,9 @@ class Keys:
         return f"{self.prefix}q:{node}:{incarnation}"
 
 
-_PLAIN = frozenset("meta specs phases active ended events leader nodes incarnations cordons seen decision".split())
+_PLAIN = frozenset(
+    {
+        "meta", "specs", "phases", "active", "ended", "events", "leader", "nodes", "incarnations", "cordons", "seen",
+        "decision",
+    }
+)  # fmt: skip

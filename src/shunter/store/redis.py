@@ -1,8 +1,8 @@
 """Running Commands on a Redis server: blocking for the coordinator and the nodes, asyncio for the gateway.
 
-Nothing is retried here but a script that the server has not loaded: a command that broke half-way may have been applied, and
-only the caller knows whether repeating it is harmless. Connections that the server closed meanwhile are replaced when
-they are taken from the pool.
+Nothing is retried here but a script that the server has not loaded: a command that broke half-way may have been
+applied, and only the caller knows whether repeating it is harmless. Connections that the server closed meanwhile are
+replaced when they are taken from the pool.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def _options(timeout_s: float) -> dict[str, Any]:
     }
 
 
+def _raw(client: Any) -> Any:
+    """Return *client*, answering what the server said: each Command reads its own reply."""
+    client.response_callbacks = {}
+    return client
+
+
 def translate(error: RedisError) -> Exception:
     """Return the error of ours that *error* is, with what to do."""
     if isinstance(error, AuthenticationError | NoPermissionError):
@@ -94,8 +100,7 @@ class Store:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = check_url(url)
-        self._client: Any = redis.Redis.from_url(url, **_options(timeout_s))
-        self._client.response_callbacks = {}
+        self._client = _raw(redis.Redis.from_url(url, **_options(timeout_s)))
 
     def run(self, command: Command[T]) -> T:
         try:
@@ -136,8 +141,7 @@ class AsyncStore:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url = check_url(url)
-        self._client: Any = redis.asyncio.Redis.from_url(url, **_options(timeout_s))
-        self._client.response_callbacks = {}
+        self._client = _raw(redis.asyncio.Redis.from_url(url, **_options(timeout_s)))
 
     async def run(self, command: Command[T]) -> T:
         try:

@@ -35,7 +35,10 @@ class KeeperClient:
         self.reports: queue.SimpleQueue[Report | Gone] = queue.SimpleQueue()
 
     def connect(self) -> list[Report]:
-        """Connect, starting a keeper if none answers; return what it has, `Ready` last. Raises SetupError if it cannot."""
+        """Connect, starting a keeper if none answers; return what it has, `Ready` last.
+
+        Raises SetupError if it cannot.
+        """
         deadline = time.monotonic() + START_TIMEOUT_S
         self.reports = queue.SimpleQueue()
         while True:

@@ -1,7 +1,7 @@
 """What the keeper must not forget: a line for each start, end and acknowledgement, in a file that outlives it.
 
-An end is on disk before anyone hears of it. If the disk is full the end is kept in memory and written when there is room:
-a full disk may cost the record of an end only together with the keeper's own death.
+An end is on disk before anyone hears of it. If the disk is full the end is kept in memory and written when there is
+room: a full disk may cost the record of an end only together with the keeper's own death.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
 
 
 class Stop(Struct, frozen=True, omit_defaults=True, tag="stop"):
-    """End a member: stop file, SIGTERM to its group, and after its grace SIGKILL to all of it. *now* skips the grace."""
+    """End a member: stop file, SIGTERM to its group, and after its grace SIGKILL to all. *now* skips the grace."""
 
     allocation: str
     now: bool = False

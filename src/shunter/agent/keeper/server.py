@@ -1,7 +1,8 @@
 """The keeper: starts members of attempts, waits for them, enforces their limits, and keeps how they ended.
 
-One process per node, one thread, no network: it outlives the node worker, and the jobs do not outlive it. A member is over
-when its main process has been reaped and no other process of it is left; only then is its end written down and told.
+One process per node, one thread, no network: it outlives the node worker, and the jobs do not outlive it. A member is
+over when its main process has been reaped and no other process of it is left; only then is its end written down and
+told.
 """
 
 from __future__ import annotations

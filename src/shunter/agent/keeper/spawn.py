@@ -1,7 +1,7 @@
 """Starting a member: a session of its own, output straight to its files, death with the keeper.
 
-`subprocess` cannot do it: joining the cgroup and asking for the parent-death signal must happen between fork and exec, and its
-`preexec_fn` says nothing of which step failed. The keeper has one thread, so code may run in the child here.
+`subprocess` cannot do it: joining the cgroup and asking for the parent-death signal must happen between fork and exec,
+and its `preexec_fn` says nothing of which step failed. The keeper has one thread, so code may run in the child here.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ local time = redis.call('TIME')
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000)))
 local answer = {'ok'}
 local ids = redis.call('SMEMBERS', KEYS[3])
-if #ids > 0 then
-  local values = redis.call('HMGET', KEYS[4], unpack(ids))
-  for n = 1, #ids do
+for first = 1, #ids, 1000 do -- in parts: unpack has a limit, the number of jobs without GPUs and cores has none
+  local last = math.min(first + 999, #ids)
+  local values = redis.call('HMGET', KEYS[4], unpack(ids, first, last))
+  for n = first, last do
     answer[#answer + 1] = ids[n]
-    answer[#answer + 1] = values[n] or ''
+    answer[#answer + 1] = values[n - first + 1] or ''
   end
 end
 return answer

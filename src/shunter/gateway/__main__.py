@@ -1,0 +1,3 @@
+from shunter.gateway.command import gateway
+
+gateway()

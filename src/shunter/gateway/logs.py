@@ -1,0 +1,136 @@
+"""Jobs' logs: the files that their nodes write on shared storage, whole, from the end, or as they grow."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from msgspec import Struct
+
+from shunter.domain.report import JobView
+from shunter.errors import InvalidInput, NotFound
+from shunter.gateway.service import Service
+
+CHUNK: Final = 256 * 1024
+GROWTH_CHECK_S: Final = 0.1
+STATE_CHECK_S: Final = 0.5
+STREAMS: Final = ("output", "stderr")
+
+
+class LogPart(Struct, frozen=True):
+    """A piece of a log; *offset* is the byte after it, to go on from."""
+
+    text: str
+    offset: int
+    attempt: int
+
+
+def log_path(storage: Path, job_id: int, attempt: int, stream: str, rank: int = 0) -> Path:
+    """Return where the node wrote it (the same layout as the agent's `environment.output_file`)."""
+    folder = PurePosixPath(storage) / "jobs" / str(job_id) / f"attempt-{attempt}"
+    return Path(folder / (f"{stream}.{rank}.log" if rank else f"{stream}.log"))
+
+
+def check_stream(stream: str) -> str:
+    if stream not in STREAMS:
+        raise InvalidInput(
+            f"stream: expected output or stderr, got {stream!r}",
+            field="stream",
+            fix="stderr has its own file only for jobs submitted with split_stderr",
+        )
+    return stream
+
+
+def read(path: Path, offset: int, tail: int | None) -> tuple[bytes, int]:
+    """Return the bytes from *offset*, or the last *tail* lines, and the offset after them; nothing if there is no file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = offset if tail is None else _tail_start(path, size, tail)
+            file.seek(min(start, size))
+            data = file.read(CHUNK if tail is None else size)
+            return data, min(start, size) + len(data)
+    except FileNotFoundError:
+        return b"", offset
+
+
+def _tail_start(path: Path, size: int, lines: int) -> int:
+    if lines <= 0:
+        return size
+    with path.open("rb") as file:
+        position, seen = size, 0
+        while position > 0:
+            step = min(CHUNK, position)
+            position -= step
+            file.seek(position)
+            block = file.read(step)
+            end = len(block) - 1 if position + step == size and block.endswith(b"\n") else len(block)
+            while (at := block.rfind(b"\n", 0, end)) >= 0:
+                seen += 1
+                if seen == lines:
+                    return position + at + 1
+                end = at
+    return 0
+
+
+async def whole(
+    service: Service, view: JobView, attempt: int | None, stream: str, offset: int, tail: int | None, rank: int
+) -> AsyncIterator[bytes]:
+    """Yield the log as it is now. Raises NotFound for an attempt that never was."""
+    number = check_attempt(view, attempt)
+    path = log_path(service.settings.storage, view.id, number, check_stream(stream), rank)
+    while True:
+        data, offset = await asyncio.to_thread(read, path, offset, tail)
+        if not data:
+            return
+        yield data
+        if tail is not None:
+            return
+
+
+def check_attempt(view: JobView, attempt: int | None) -> int:
+    last = view.attempt
+    if attempt is None:
+        return last
+    if not 1 <= attempt <= last:
+        raise NotFound(
+            f"attempt: expected 1 to {last}, got {attempt}" if last else "attempt: the job has not started yet",
+            field="attempt",
+            fix=f"see `shunter show {view.id}`",
+        )
+    return attempt
+
+
+async def follow(
+    service: Service, job_id: int, attempt: int | None, stream: str, offset: int, tail: int | None, rank: int
+) -> AsyncIterator[LogPart | JobView]:
+    """Yield the log as it grows, over all later attempts unless one is given; at last the job as it ended."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    view, _ = await service.job(job_id)
+    number = check_attempt(view, attempt)
+    loop = asyncio.get_running_loop()
+    checked = loop.time()
+    while True:
+        # The state is read before the file: what an ended job wrote is all there.
+        ended, latest = view.ended_s is not None, view.attempt
+        path = log_path(service.settings.storage, job_id, number, stream, rank)
+        while True:
+            data, offset = await asyncio.to_thread(read, path, offset, tail)
+            tail = None
+            if not data:
+                break
+            if text := decoder.decode(data):
+                yield LogPart(text, offset, number)
+        if attempt is None and number < latest:
+            number, offset = number + 1 if number else latest, 0
+            continue
+        if ended or (attempt is not None and attempt < latest):
+            yield view
+            return
+        await asyncio.sleep(GROWTH_CHECK_S)
+        if loop.time() - checked >= STATE_CHECK_S or number == 0:
+            view, _ = await service.job(job_id)
+            checked = loop.time()

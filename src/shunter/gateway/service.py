@@ -1,0 +1,333 @@
+"""What the gateway does: one store call per request where it can be, and views for people made of what the store says."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import fsspec
+import msgspec
+from msgspec.structs import replace
+
+from shunter import __version__
+from shunter.domain.admission import check_fits_ever
+from shunter.domain.event import Cancelled, Event, StopAsked
+from shunter.domain.ids import JobId
+from shunter.domain.job import PRIORITY_RANK, Job, JobSpec, Submission
+from shunter.domain.node import Node
+from shunter.domain.phase import HOLDS_GPUS, LIVE, Ended, Queued, StopCause, Stopping
+from shunter.domain.reason import BackingOff, NotYetSeen, Reason, render
+from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
+from shunter.errors import Conflict, NotFound, RequestTooLarge
+from shunter.gateway.describe import describe
+from shunter.gateway.submission import build, needs_storage
+from shunter.runtime.config import Settings
+from shunter.scheduling.plan import Decision
+from shunter.store import commands
+from shunter.store.codec import Entry, Record
+from shunter.store.keys import Keys
+from shunter.store.redis import AsyncStore
+
+INVENTORY_FRESH_S: Final = 2.0
+SILENT_AFTER_MS: Final = 7_000
+SCAN_CHUNK: Final = 500
+SCAN_MOST: Final = 10_000
+CANCEL_TRIES: Final = 20
+
+_decode_decision = msgspec.json.Decoder(Decision).decode
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of jobs; *cursor* continues it, *event* is the newest event before it was read."""
+
+    jobs: list[JobView]
+    cursor: str | None
+    event: str
+
+
+class Cancellation(msgspec.Struct, frozen=True):
+    """What came of a cancel, by job id."""
+
+    cancelled: list[int]
+    already_ended: list[int]
+    unknown: list[int]
+
+
+class Service:
+    """Stateless but for a short memory of the inventory, which only ever delays a refusal."""
+
+    def __init__(self, store: AsyncStore, settings: Settings, user: str) -> None:
+        self.store = store
+        self.keys = Keys(settings.cluster)
+        self.settings = settings
+        self.user = user
+        self._nodes: list[Node] = []
+        self._nodes_at = float("-inf")
+
+    # submitting
+
+    async def submit(self, specs: Sequence[JobSpec], body: bytes, idempotency_key: str | None) -> list[JobView]:
+        """Accept *specs*, all or none. Raises InvalidInput, RequestTooLarge, Conflict or Unavailable."""
+        now = time.time()
+        submissions = []
+        for number, spec in enumerate(specs):
+            try:
+                submission = build(spec, default_user=self.user, at_s=now)
+                await self._check_fits(submission)
+            except Exception as error:
+                if len(specs) > 1 and hasattr(error, "message"):
+                    error.message = f"job {number + 1} of {len(specs)}: {error.message}"
+                raise
+            submissions.append(self._stash(submission) if needs_storage(submission) else submission)
+        idempotency = None
+        if idempotency_key is not None:
+            digest = hashlib.sha256(f"{self.user}\0{idempotency_key}".encode()).hexdigest()
+            idempotency = (digest, hashlib.sha256(body).hexdigest()[:32])
+        ids = await self.store.run(
+            commands.submit(self.keys, submissions, at_s=now, by=submissions[0].job.user, idempotency=idempotency)
+        )
+        phase = Queued(now)
+        return [
+            self._view(replace(one.job, id=job_id), phase, now, NotYetSeen())
+            for job_id, one in zip(ids, submissions, strict=True)
+        ]
+
+    async def _check_fits(self, submission: Submission) -> None:
+        if time.monotonic() - self._nodes_at > INVENTORY_FRESH_S:
+            await self._read_nodes()
+        try:
+            check_fits_ever(submission.job.request, self._nodes)
+        except RequestTooLarge:
+            await self._read_nodes()  # a node may have joined since: refuse only on what is true now
+            check_fits_ever(submission.job.request, self._nodes)
+
+    async def _read_nodes(self) -> None:
+        self._nodes = await self.store.run(commands.nodes(self.keys))
+        self._nodes_at = time.monotonic()
+
+    def _stash(self, submission: Submission) -> Submission:
+        """Move a large script to storage, under the digest of its text."""
+        text = (submission.launch.script or "").encode()
+        path = str(self.settings.storage / "scripts" / hashlib.sha256(text).hexdigest())
+        filesystem, name = fsspec.core.url_to_fs(path)
+        if not filesystem.exists(name):
+            filesystem.makedirs(filesystem._parent(name), exist_ok=True)
+            part = f"{name}.{time.monotonic_ns()}"
+            filesystem.pipe_file(part, text)
+            filesystem.mv(part, name)
+        return replace(submission, launch=replace(submission.launch, script=None, script_ref=path))
+
+    # reading
+
+    async def job(self, job_id: int) -> tuple[JobView, str]:
+        """Return the job and the newest event's id from before it was read. Raises NotFound."""
+        keys = self.keys
+        event, (job,), (record,), launch, decision = await self.store.run_all(
+            commands.last_event(keys),
+            commands.jobs(keys, [job_id]),
+            commands.records(keys, [job_id]),
+            commands.launch(keys, job_id),
+            commands.decision(keys),
+        )
+        if job is None or record is None:
+            raise unknown_job(job_id)
+        view = self._view(job, record.phase, time.time(), _reason(job, record, _read_decision(decision)))
+        return replace(view, launch=launch), event
+
+    async def jobs(
+        self,
+        *,
+        everything: bool,
+        states: frozenset[str],
+        user: str | None,
+        name: str | None,
+        limit: int,
+        cursor: int | None,
+    ) -> Page:
+        """Return a page: active jobs oldest first, or with *everything* all jobs newest first."""
+        event, decision, last = await self.store.run_all(
+            commands.last_event(self.keys), commands.decision(self.keys), commands.last_job(self.keys)
+        )
+        refusals, now = _read_decision(decision), time.time()
+        found: list[JobView] = []
+        scanned, at = 0, cursor if cursor is not None else (last + 1 if everything else 0)
+        while scanned < SCAN_MOST:
+            ids = await self._next_ids(everything, at)
+            if not ids:
+                return Page(found, None, event)
+            jobs, records = await self.store.run_all(commands.jobs(self.keys, ids), commands.records(self.keys, ids))
+            for job_id, job, record in zip(ids, jobs, records, strict=True):
+                at = job_id
+                if job is None or record is None:
+                    continue
+                wanted = (not states or state_of(record.phase) in states) and user in (None, job.user)
+                if wanted and name in (None, job.name):
+                    found.append(self._view(job, record.phase, now, _reason(job, record, refusals)))
+                    if len(found) == limit:
+                        return Page(found, str(at), event)
+            scanned += len(ids)
+        return Page(found, str(at), event)
+
+    async def _next_ids(self, everything: bool, at: int) -> list[int]:
+        if everything:
+            return list(range(at - 1, max(at - 1 - SCAN_CHUNK, 0), -1))
+        ids: list[int] = []
+        ids.extend(await self.store.run(commands.active(self.keys, after=at, count=SCAN_CHUNK)))
+        return ids
+
+    def _view(self, job: Job, phase: Any, now: float, reason: Reason | None) -> JobView:
+        view = view_of(job, phase, cluster=self.settings.cluster, now_s=now, reason=reason)
+        return view if view.reason is None else replace(view, why=render(view.reason))
+
+    # cancelling
+
+    async def cancel(self, ids: Sequence[int]) -> Cancellation:
+        """Cancel *ids*; who has ended is named, not an error."""
+        answer = Cancellation([], [], [])
+        records = await self.store.run(commands.records(self.keys, ids)) if ids else []
+        for job_id, record in zip(ids, records, strict=True):
+            if record is None:
+                answer.unknown.append(job_id)
+            elif await self._cancel(JobId(job_id), record):
+                answer.cancelled.append(job_id)
+            else:
+                answer.already_ended.append(job_id)
+        return answer
+
+    async def _cancel(self, job_id: JobId, record: Record) -> bool:
+        for _ in range(CANCEL_TRIES):
+            phase, now = record.phase, time.time()
+            if isinstance(phase, Ended):
+                return False
+            if isinstance(phase, Stopping) and phase.cause is StopCause.CANCELLED:
+                return True
+            event: Event = (
+                StopAsked(now, self.user, StopCause.CANCELLED) if isinstance(phase, LIVE) else Cancelled(now, self.user)
+            )
+            (answer,) = await self.store.run(commands.stop(self.keys, [commands.move(job_id, record, event)]))
+            if answer == "ok":
+                return True
+            if not isinstance(answer, Record):
+                return False
+            record = answer  # it moved on between our look and our word: look again
+        raise Conflict(f"job {job_id}: changes too fast to be cancelled", fix="try again")
+
+    # nodes and the cluster
+
+    async def nodes(self) -> list[NodeView]:
+        nodes, cordons, seen, now_ms = await self.store.run_all(
+            commands.nodes(self.keys),
+            commands.cordons(self.keys),
+            commands.seen(self.keys),
+            commands.store_time(self.keys),
+        )
+        if not nodes:
+            return []
+        held = await self.store.run_all(*(commands.held(self.keys, node.name) for node in nodes))
+        views = []
+        for node, ids in zip(nodes, held, strict=True):
+            records = await self.store.run(commands.records(self.keys, ids)) if ids else []
+            silent_ms = now_ms - seen.get(node.name, 0)
+            cordoned = cordons.get(node.name, "")
+            state = "silent" if silent_ms > SILENT_AFTER_MS else "cordoned" if cordoned else "ready"
+            taken = _taken(node, records)
+            free = sum(gpu.healthy and gpu.index not in taken for gpu in node.gpus)
+            views.append(NodeView(replace(node, cordoned=cordoned), state, free, tuple(ids), silent_ms / 1000))
+        return views
+
+    async def cordon(self, name: str, why: str) -> NodeView:
+        """Raises NotFound for a node that never joined."""
+        if await self.store.run(commands.cordon(self.keys, name, why, self.user)) == "unknown":
+            raise NotFound(f"node {name!r}: unknown", field="name", fix="see `shunter nodes`")
+        return next(view for view in await self.nodes() if view.node.name == name)
+
+    async def cluster(self) -> ClusterView:
+        views = await self.nodes()
+        leader, active, now_ms = await self.store.run_all(
+            commands.leader(self.keys), commands.active_count(self.keys), commands.store_time(self.keys)
+        )
+        leads = int(leader.get("until_ms", 0)) > now_ms
+        return ClusterView(
+            self.settings.cluster,
+            __version__,
+            leader.get("name", "") if leads else "",
+            int(leader.get("epoch", 0)),
+            len(views),
+            sum(len(view.node.gpus) for view in views),
+            sum(view.free_gpus for view in views if view.state == "ready"),
+            active,
+            await self.store.run(commands.redis_version(self.keys)),
+        )
+
+    # events
+
+    async def events(self, after: str, jobs: frozenset[int], limit: int) -> tuple[list[EventView], str]:
+        """Return entries after *after* that concern *jobs* (all if empty), and the cursor to go on from."""
+        found: list[EventView] = []
+        while len(found) < limit:
+            entries = await self.store.run(commands.events(self.keys, after, count=min(limit, 1000)))
+            if not entries:
+                break
+            for entry in entries:
+                after = entry.id
+                if not jobs or entry.job_id in jobs:
+                    found.append(view_event(entry))
+        return found, after
+
+    async def follow(self, after: str, jobs: frozenset[int], news: AsyncIterator[None]) -> AsyncIterator[EventView]:
+        """Yield entries after *after* for ever; *news* ticks when there may be more."""
+        while True:
+            views, after = await self.events(after, jobs, 1000)
+            for view in views:
+                yield view
+            if not views:
+                await anext(news)
+
+
+def view_event(entry: Entry) -> EventView:
+    if entry.job_id is None:
+        return EventView(entry.id, entry.at_s, entry.kind, node=entry.node, text=describe(entry))
+    event, phase = entry.event(), entry.record().phase
+    return EventView(
+        entry.id,
+        entry.at_s,
+        entry.kind,
+        job=entry.job_id,
+        by=event.by,
+        rev=entry.rev,
+        state=state_of(phase),
+        text=describe(entry),
+        phase=phase,
+    )
+
+
+def unknown_job(job_id: int) -> NotFound:
+    return NotFound(f"job {job_id}: unknown", field="id", fix="see `shunter queue --all`")
+
+
+def _taken(node: Node, records: Sequence[Record | None]) -> set[int]:
+    return {
+        gpu
+        for record in records
+        if record is not None and isinstance(record.phase, HOLDS_GPUS)
+        for share in record.phase.allocation.shares
+        if share.node == node.name
+        for gpu in share.gpus
+    }
+
+
+def _read_decision(text: bytes | None) -> dict[tuple[int, Any], Reason]:
+    if text is None:
+        return {}
+    return {(one.rank, one.request): one.reason for one in _decode_decision(text).refusals}
+
+
+def _reason(job: Job, record: Record, refusals: dict[tuple[int, Any], Reason]) -> Reason | None:
+    phase = record.phase
+    if not isinstance(phase, Queued):
+        return None
+    if phase.not_before_s > time.time():
+        return BackingOff(phase.not_before_s, phase.retries)
+    return refusals.get((PRIORITY_RANK[job.priority], job.request), NotYetSeen())

@@ -1,0 +1,202 @@
+"""From a request's body to jobs that the store can take: every check that needs no store, each with its fix."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import msgspec
+
+from shunter.domain.duration import parse_duration
+from shunter.domain.ids import JobId
+from shunter.domain.job import (
+    INLINE_SCRIPT_BYTES,
+    MAX_COMMAND_BYTES,
+    MAX_ENV_BYTES,
+    MAX_SCRIPT_BYTES,
+    Job,
+    JobSpec,
+    Launch,
+    Priority,
+    Request,
+    Submission,
+)
+from shunter.errors import InvalidInput, RequestTooLarge
+
+MAX_JOBS: Final = 1000
+_decode = msgspec.json.Decoder(JobSpec | list[JobSpec]).decode
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.+)`(?: - at `\$(.*)`)?")
+_WITH_PATH: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
+_INTERPRETERS: Final = re.compile(r"(python[\d.]*|bash|sh|zsh|perl|ruby|Rscript|julia|node)", re.ASCII)
+
+
+def read_specs(body: bytes) -> list[JobSpec]:
+    """Return the specs in *body*: one object, or a list of up to 1,000. Raises InvalidInput naming field, value and fix."""
+    try:
+        decoded = _decode(body)
+    except msgspec.ValidationError as error:
+        raise explain(error, body) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"body: not valid JSON: {error}", field="body", fix="send one job or a list of jobs"
+        ) from error
+    specs = decoded if isinstance(decoded, list) else [decoded]
+    if not 1 <= len(specs) <= MAX_JOBS:
+        raise InvalidInput(
+            f"body: expected 1 to {MAX_JOBS} jobs, got {len(specs)}", field="body", fix="send them in several requests"
+        )
+    return specs
+
+
+def explain(error: msgspec.ValidationError, body: bytes) -> InvalidInput:
+    """Return the error of ours for *error*: it names the field and the value that was sent."""
+    text = str(error)
+    if match := _UNKNOWN.fullmatch(text):
+        name = match.group(1)
+        close = difflib.get_close_matches(name, JobSpec.__struct_fields__, 1)
+        fix = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(JobSpec.__struct_fields__)}"
+        return InvalidInput(f"{name}: unknown field", field=name, fix=fix)
+    match = _WITH_PATH.fullmatch(text)
+    said, path = (match.group(1), match.group(2).lstrip(".")) if match else (text, "")
+    field = path or "body"
+    value = _value_at(body, path)
+    shown = "" if value is _MISSING else f", got {_short(value)}"
+    said = said.replace("`", "")
+    if " - at " not in text and value is _MISSING:
+        return InvalidInput(f"{field}: {said}", field=field, fix="see /docs for the fields of a job")
+    expected = said.removeprefix("Expected ").partition(", got ")[0]
+    if said.startswith("Invalid enum value"):
+        expected = f"one of {', '.join(Priority)}"
+    return InvalidInput(f"{field}: expected {expected}{shown}", field=field, fix="see /docs for the fields of a job")
+
+
+_MISSING: Final = object()
+
+
+def _value_at(body: bytes, path: str) -> Any:
+    value = msgspec.json.decode(body)
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        try:
+            value = value[int(index)] if index else value[name]
+        except (KeyError, IndexError, TypeError):
+            return _MISSING
+    return value
+
+
+def _short(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def build(spec: JobSpec, *, default_user: str, at_s: float) -> Submission:
+    """Return *spec* as a job without an id. Raises InvalidInput for what no cluster could run."""
+    argv = _argv(spec)
+    _check_env(spec.env)
+    if spec.gpus % spec.nodes:
+        raise InvalidInput(
+            f"gpus: expected a multiple of nodes ({spec.nodes}), got {spec.gpus}",
+            field="gpus",
+            fix=f"ask for {spec.gpus // spec.nodes * spec.nodes or spec.nodes} or another multiple of {spec.nodes}",
+        )
+    if spec.cwd is not None and not spec.cwd.startswith("/"):
+        raise InvalidInput(f"cwd: expected an absolute path, got {spec.cwd!r}", field="cwd", fix="begin it with /")
+    per_node = spec.gpus // spec.nodes
+    job = Job(
+        id=JobId(0),
+        name=spec.name or default_name(argv, spec),
+        user=spec.user or default_user,
+        team=spec.team or "",
+        # A job that takes neither a GPU nor a core would let a node start any number of them.
+        request=Request(per_node, spec.nodes, spec.cpus or int(per_node == 0), round(spec.memory_gib * 1024)),
+        submitted_s=at_s,
+        priority=spec.priority,
+        time_limit_s=None if spec.time is None else parse_duration(spec.time, field="time"),
+        grace_s=parse_duration(spec.grace, field="grace"),
+        max_retries=spec.max_retries,
+    )
+    return Submission(job, Launch(argv, spec.cwd or "", spec.env, spec.script, None, spec.split_stderr))
+
+
+def _argv(spec: JobSpec) -> list[str]:
+    if spec.command is None and spec.script is None:
+        raise InvalidInput("command: missing", field="command", fix="give a command (a list or a string) or a script")
+    if spec.command is not None and spec.script is not None:
+        raise InvalidInput("command: given together with script", field="command", fix="give only one of them")
+    if spec.script is not None:
+        size = len(spec.script.encode(errors="surrogatepass"))
+        if size > MAX_SCRIPT_BYTES:
+            raise RequestTooLarge(
+                f"script: expected at most 16 MiB, got {size / 2**20:.1f} MiB",
+                field="script",
+                fix="put data into a file on shared storage and let the script read it",
+            )
+        if not spec.script.strip():
+            raise InvalidInput("script: expected some text, got an empty one", field="script", fix="write the commands")
+        return []
+    if isinstance(spec.command, str):
+        if not spec.command.strip():
+            raise InvalidInput(
+                "command: expected something to run, got an empty string", field="command", fix="name it"
+            )
+        return _checked(["/bin/sh", "-c", spec.command])
+    assert spec.command is not None
+    if not spec.command or not spec.command[0]:
+        raise InvalidInput(
+            f"command: expected a program and its arguments, got {_short(spec.command)}",
+            field="command",
+            fix="name the program to run",
+        )
+    return _checked(spec.command)
+
+
+def _checked(argv: list[str]) -> list[str]:
+    if any("\0" in part for part in argv):
+        raise InvalidInput("command: contains a NUL character", field="command", fix="remove it")
+    longest = max(len(part.encode(errors="surrogatepass")) for part in argv)
+    if longest >= MAX_COMMAND_BYTES:
+        raise RequestTooLarge(
+            f"command: expected arguments below {MAX_COMMAND_BYTES // 1024} KiB (Linux's limit), got {longest} bytes",
+            field="command",
+            fix="send it as a script",
+        )
+    return argv
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise InvalidInput(
+                f"env: expected names of letters, digits and _, got {name!r}", field="env", fix="rename the variable"
+            )
+        if "\0" in value:
+            raise InvalidInput(f"env.{name}: contains a NUL character", field=f"env.{name}", fix="remove it")
+    size = sum(len(name) + len(value.encode(errors="surrogatepass")) + 2 for name, value in env.items())
+    if size > MAX_ENV_BYTES:
+        raise RequestTooLarge(
+            f"env: expected at most {MAX_ENV_BYTES // 1024} KiB in all, got {size // 1024} KiB",
+            field="env",
+            fix="put the values into a file",
+        )
+
+
+def default_name(argv: list[str], spec: JobSpec) -> str:
+    """Return a name for people: the script that an interpreter runs, else the program."""
+    if not argv or isinstance(spec.command, str):
+        words = (spec.command if isinstance(spec.command, str) else "script").split()
+        return PurePosixPath(words[0]).name[:128] or "job"
+    name = PurePosixPath(argv[0]).name
+    if _INTERPRETERS.fullmatch(name):
+        if len(argv) > 2 and argv[1] == "-m":
+            return argv[2][:128]
+        if len(argv) > 1 and not argv[1].startswith("-"):
+            return PurePosixPath(argv[1]).name[:128] or name
+    return name[:128] or "job"
+
+
+def needs_storage(submission: Submission) -> bool:
+    """Whether the script is too large to stand in Redis."""
+    script = submission.launch.script
+    return script is not None and len(script.encode()) > INLINE_SCRIPT_BYTES

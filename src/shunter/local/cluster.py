@@ -1,0 +1,257 @@
+"""All roles of a cluster as processes of this machine: what `shunter up` and `shunter demo` run.
+
+Each role is the same process that it is on a machine of its own. They end with us (the kernel sees to it), are started
+again when they die, and hold no state: what matters is in Redis, with the keepers, and in the storage folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+from msgspec import Struct
+
+from shunter.errors import Conflict, SetupError, ShunterError
+from shunter.gateway.auth import load_or_make_token
+from shunter.runtime.process import tied_to_parent
+from shunter.sdk.client import Client
+from shunter.store.embedded import EmbeddedRedis
+
+READY_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 15.0
+HEALTHY_AFTER_S: Final = 30.0
+BACKOFF_CAP_S: Final = 10.0
+CHECK_S: Final = 0.2
+
+log = structlog.get_logger("up")
+
+
+class NodePlan(Struct, frozen=True):
+    """A node to run here: its *name* and GPU source, and the cores that it offers (None: all)."""
+
+    name: str
+    gpus: str
+    cpus: int | None = None
+
+
+class Role:
+    """One process, started again when it dies; its output goes to *log_file*."""
+
+    def __init__(self, name: str, argv: list[str], env: dict[str, str], log_file: Path) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._argv = argv
+        self._env = env
+        self._failures = 0
+        self._started_at = 0.0
+        self._retry_at = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as out:
+            self.process = subprocess.Popen(
+                tied_to_parent(self._argv, os.getpid()),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self._env,
+                start_new_session=True,
+            )
+        self._started_at = time.monotonic()
+
+    def revive(self) -> None:
+        """Start it again if it died, after a pause that grows while it keeps dying."""
+        if self.process is None or self.process.poll() is None:
+            return
+        now = time.monotonic()
+        if self._retry_at == 0.0:
+            self._failures = 0 if now - self._started_at > HEALTHY_AFTER_S else self._failures + 1
+            pause = 0.0 if self._failures <= 1 else min(0.2 * 2**self._failures, BACKOFF_CAP_S)
+            self._retry_at = now + pause
+            log.warning("role died", name=self.name, status=self.process.returncode, again_in_s=round(pause, 1))
+        if now >= self._retry_at:
+            self._retry_at = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def join(self, deadline: float) -> None:
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def tail(self, lines: int = 5) -> str:
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+
+class LocalCluster:
+    """The roles of the home *home*. Use as a context manager, or call `start()` and `stop()`."""
+
+    def __init__(
+        self, home: Path, *, nodes: Iterable[NodePlan], host: str = "127.0.0.1", port: int = 0, cluster: str = "main"
+    ) -> None:
+        self.home = home
+        self.cluster = cluster
+        self.nodes = tuple(nodes)
+        self._host = host
+        self._port = port
+        self._lock: IO[str] | None = None
+        self._stopping = threading.Event()
+        self.redis = EmbeddedRedis(home / "redis")
+        self.roles: dict[str, Role] = {}
+        self.url = ""
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until all nodes have joined. Raises Conflict if the home is up, SetupError if it fails."""
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._take_lock()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        port = self._port or _free_port(self._host)
+        _check_port(self._host, port)
+        shown = "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host
+        self.url = f"http://{shown}:{port}"
+        logs = self.home / "logs"
+        logs.mkdir(exist_ok=True)
+        self.redis.start(log=logs / "redis.log")
+        load_or_make_token(self.home / "token")
+        env = {name: value for name, value in os.environ.items() if name not in ("SHUNTER_REDIS", "SHUNTER_URL")}
+        env |= {"SHUNTER_HOME": str(self.home), "SHUNTER_CLUSTER": self.cluster}
+        common = ["--home", str(self.home), "--cluster", self.cluster]
+        commands = {
+            "gateway": ["shunter.gateway", "--host", self._host, "--port", str(port)],
+            "coordinator": ["shunter.coordinator"],
+        }
+        for node in self.nodes:
+            cpus = ["--cpus", str(node.cpus)] if node.cpus else []
+            commands[f"node-{node.name}"] = ["shunter.agent", "--name", node.name, "--gpus", node.gpus, *cpus]
+        for name, argv in commands.items():
+            role = Role(name, [sys.executable, "-m", *argv, *common], env, logs / f"{name}.log")
+            self.roles[name] = role
+            role.start()
+        self._wait_ready()
+        endpoint = {"url": self.url, "pid": os.getpid(), "cluster": self.cluster, "started_s": time.time()}
+        path = self.home / "endpoint.json"
+        path.with_suffix(".new").write_text(json.dumps(endpoint) + "\n")
+        path.with_suffix(".new").replace(path)
+
+    def _take_lock(self) -> None:
+        self._lock = (self.home / "up.lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise running_already(self.home) from None
+
+    def client(self) -> Client:
+        return Client(self.url, (self.home / "token").read_text().strip())
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        wanted = {node.name for node in self.nodes}
+        with self.client() as client:
+            while True:
+                for role in self.roles.values():
+                    if role.process is not None and role.process.poll() is not None:
+                        raise SetupError(f"{role.name}: did not start:\n{role.tail()}", fix=f"see {role.log_file}")
+                if _answers(self._host, self.url):
+                    with contextlib.suppress(ShunterError):
+                        ready = {view.node.name for view in client.nodes() if view.state != "silent"}
+                        if wanted <= ready and client.cluster().leader:
+                            return
+                if time.monotonic() > deadline:
+                    raise SetupError(f"not ready within {READY_TIMEOUT_S:g} s", fix=f"see {self.home / 'logs'}")
+                time.sleep(0.05)
+
+    def watch(self) -> None:
+        """Keep the roles alive until `stop()`. Redis is a role like any other: it comes back with all that it had."""
+        while not self._stopping.wait(CHECK_S):
+            if self.redis.process is not None and self.redis.process.poll() is not None:
+                log.warning("redis died", status=self.redis.process.returncode)
+                with contextlib.suppress(SetupError):
+                    self.redis.start(log=self.home / "logs" / "redis.log")
+            for role in self.roles.values():
+                role.revive()
+
+    def stop(self) -> None:
+        """End the roles, Redis last. Jobs go on under their keepers."""
+        self._stopping.set()
+        (self.home / "endpoint.json").unlink(missing_ok=True)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for role in self.roles.values():
+            role.stop()
+        for role in self.roles.values():
+            role.join(deadline)
+        self.redis.stop()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def running_already(home: Path) -> Conflict:
+    """Return the error for a home that is up, with where it answers."""
+    where = ""
+    with contextlib.suppress(OSError, ValueError):
+        endpoint = json.loads((home / "endpoint.json").read_text())
+        where = f" at {endpoint['url']} (process {endpoint['pid']})"
+    return Conflict(f"up: Shunter is already running in {home}{where}", fix="use it, or stop it with `shunter down`")
+
+
+def _answers(host: str, url: str) -> bool:
+    """Whether the port takes connections: cheaper than an HTTP call while the gateway still imports."""
+    port = int(url.rpartition(":")[2])
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1" if host == "0.0.0.0" else host, port), 0.5),
+    ):
+        return True
+    return False
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SetupError(
+                f"port: cannot listen on {host}:{port}: {error.strerror}", field="port", fix="give another --port"
+            ) from error

@@ -1,0 +1,214 @@
+"""`shunter up` and `shunter down`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shunter.errors import NotFound, SetupError, ShunterError
+
+if TYPE_CHECKING:
+    from shunter.local.cluster import LocalCluster
+    from shunter.sdk.client import Client
+
+STOP_TIMEOUT_S = 60.0
+DOWN_REASON = "shunter down"
+"""Why `down --drain` cordons; the next `up` takes such a cordon back, and no other."""
+
+RUNNING = ("starting", "running", "stopping")
+
+
+@click.command(short_help="Run everything on this machine.")
+@click.option("--gpus", default="auto", show_default=True, metavar="SOURCE", help="auto, nvml, simulated:N or none.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8470, show_default=True, type=click.IntRange(0, 65_535), help="0 picks a free one.")
+@click.option("--name", help="Name of the node (default: this host's name).")
+@click.option("--cluster", default="main", show_default=True, help="Name of the cluster.")
+@click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
+@click.option("--detach", "-d", is_flag=True, help="Go to the background once it is up.")
+def up(gpus: str, host: str, port: int, name: str | None, cluster: str, home: str | None, detach: bool) -> None:
+    """Run everything on this machine: Redis, a gateway, a coordinator, and a node with this machine's GPUs.
+
+    Ctrl-C stops it and leaves jobs running; the next `up` finds them.
+
+    \b
+    Examples:
+      shunter up
+      shunter up --gpus simulated:8 --detach
+    """
+    from shunter.agent.gpus import open_source
+    from shunter.local.cluster import LocalCluster, NodePlan
+    from shunter.runtime import log
+    from shunter.runtime.host import check_node_name
+    from shunter.runtime.paths import default_home
+
+    folder = Path(home).expanduser().absolute() if home else default_home()
+    node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
+    open_source(gpus, node=node).close()  # fail now, with the reason, rather than in the node's log
+    if detach:
+        _detach(folder)
+        return
+    log.configure("up")
+    running = LocalCluster(folder, nodes=[NodePlan(node, gpus)], host=host, port=port, cluster=cluster)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    running.start()
+    watcher = threading.Thread(target=_guarded_watch, args=(running, stop), daemon=True)
+    try:
+        _say_up(running, folder)
+        watcher.start()
+        stop.wait()
+        left = _running_jobs(running)
+    finally:
+        click.echo("stopping ...")
+        running.stop()
+    _say_down(left)
+
+
+def _guarded_watch(running: LocalCluster, stop: threading.Event) -> None:
+    try:
+        running.watch()
+    finally:
+        stop.set()
+
+
+def _detach(folder: Path) -> None:
+    """Start the same command without --detach in a session of its own, and wait until it is up."""
+    from shunter.local.cluster import running_already
+
+    argv = [word for word in sys.argv[1:] if word not in ("--detach", "-d")]
+    if _endpoint(folder):
+        raise running_already(folder)
+    (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "logs" / "up.log"
+    with path.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shunter", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    while not _endpoint(folder):
+        if process.poll() is not None:
+            raise SetupError(path.read_text().strip().removeprefix("shunter: ") or "up: ended at once", fix=None)
+        time.sleep(0.05)
+    click.echo(path.read_text().rstrip().replace("Ctrl-C leaves jobs running; ", ""))
+
+
+def _endpoint(folder: Path) -> dict[str, object]:
+    """Return what a running `up` wrote, {} if none runs (a file that a killed one left behind does not count)."""
+    with contextlib.suppress(OSError, ValueError):
+        endpoint: dict[str, object] = json.loads((folder / "endpoint.json").read_text())
+        os.kill(int(str(endpoint["pid"])), 0)
+        return endpoint
+    return {}
+
+
+def _say_up(running: LocalCluster, folder: Path) -> None:
+    with running.client() as client:
+        for view in client.nodes():
+            if view.node.cordoned == DOWN_REASON:
+                client.uncordon(view.node.name)
+        views = client.nodes()
+        jobs = [job.state for job in client.jobs()]
+    click.echo(f"Shunter is up at {running.url} (API described at {running.url}/docs)")
+    for view in views:
+        models = sorted({gpu.model for gpu in view.node.gpus})
+        click.echo(
+            f"  node   {view.node.name}: {len(view.node.gpus)} GPUs ({', '.join(models) or 'none'}), "
+            f"{view.node.cpus} cores, {view.node.memory_mib / 1024:.0f} GiB"
+        )
+    click.echo(f"  state  {folder} (token in {folder / 'token'}, logs in {folder / 'logs'})")
+    if jobs:
+        going = sum(state in RUNNING for state in jobs)
+        click.echo(f"  jobs   {going} running and {len(jobs) - going} queued from before")
+    click.echo("  try    shunter submit --gpus 1 --follow -- python3 -c 'print(\"hello\")'")
+    click.echo("  stop   Ctrl-C leaves jobs running; shunter down [--drain | --cancel]")
+    sys.stdout.flush()
+
+
+def _running_jobs(running: LocalCluster) -> list[int]:
+    with contextlib.suppress(ShunterError), running.client() as client:
+        return [job.id for job in client.jobs(states=RUNNING)]
+    return []
+
+
+def _say_down(left: list[int]) -> None:
+    if left:
+        shown = ", ".join(map(str, left[:10])) + (" ..." if len(left) > 10 else "")
+        click.echo(f"stopped; {len(left)} jobs go on under their keeper ({shown}): the next `shunter up` finds them")
+    else:
+        click.echo("stopped; no job was running")
+
+
+@click.command(short_help="Stop what `up` started.")
+@click.option("--drain", is_flag=True, help="Wait for running jobs first; start no new ones.")
+@click.option("--cancel", is_flag=True, help="End running jobs first; queued ones stay for the next `up`.")
+@click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
+def down(drain: bool, cancel: bool, home: str | None) -> None:
+    """Stop what `shunter up` started. Without an option, running jobs go on and the next `up` finds them.
+
+    \b
+    Examples:
+      shunter down --drain
+      shunter down --cancel
+    """
+    from shunter.runtime.paths import default_home
+    from shunter.sdk.client import Client
+
+    if drain and cancel:
+        raise click.UsageError("--drain and --cancel exclude each other")
+    folder = Path(home).expanduser().absolute() if home else default_home()
+    endpoint = _endpoint(folder)
+    if not endpoint:
+        raise NotFound(f"down: no Shunter is running in {folder}", fix="start one with `shunter up`")
+    if drain or cancel:
+        with Client(str(endpoint["url"]), (folder / "token").read_text().strip()) as client:
+            _empty(client, cancel=cancel)
+    pid = int(str(endpoint["pid"]))
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while _endpoint(folder) or _alive(pid):
+        if time.monotonic() > deadline:
+            raise SetupError(f"down: process {pid} does not end", fix=f"see {folder / 'logs'}")
+        time.sleep(0.05)
+    click.echo("Shunter is down")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def _empty(client: Client, *, cancel: bool) -> None:
+    """Let no new job start, and wait until none runs."""
+    nodes = [view.node.name for view in client.nodes() if not view.node.cordoned]
+    for name in nodes:
+        client.cordon(name, reason=DOWN_REASON)
+    try:
+        running = [job.id for job in client.jobs(states=RUNNING)]
+        if running:
+            click.echo(f"{'cancelling' if cancel else 'waiting for'} {len(running)} running jobs ...")
+            if cancel:
+                client.cancel(*running)
+            client.wait(*running)
+    except BaseException:
+        for name in nodes:
+            client.uncordon(name)
+        raise
