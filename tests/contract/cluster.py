@@ -107,9 +107,7 @@ class Cluster:
     def submit(self, jobs: int = 1, *, nodes: int = 1, key: tuple[str, str] | None = None) -> list[JobId]:
         return self.run(self.submission(jobs, nodes=nodes, key=key))
 
-    def submission(
-        self, jobs: int = 1, *, nodes: int = 1, key: tuple[str, str] | None = None
-    ) -> Command[list[JobId]]:
+    def submission(self, jobs: int = 1, *, nodes: int = 1, key: tuple[str, str] | None = None) -> Command[list[JobId]]:
         job = Job(JobId(0), "train", "ada", Request(1, nodes), submitted_s=1.0, max_retries=2)
         return commands.submit(
             self.keys, [Submission(job, Launch(["true"], "/"))] * jobs, at_s=1.0, by="ada", idempotency=key

@@ -88,9 +88,7 @@ def test_renew_answers_exactly_what_the_node_holds(cluster: Cluster) -> None:
     gang = cluster.running(leadership, one, two)
     reserved = cluster.reserved(leadership, one)
     stopping = cluster.stopping(leadership, two)
-    renewed = {
-        node.name: cluster.run(commands.renew(cluster.keys, node.name, node.incarnation)) for node in (one, two)
-    }
+    renewed = {node.name: cluster.run(commands.renew(cluster.keys, node.name, node.incarnation)) for node in (one, two)}
     assert renewed == {
         "n1": {job_id: cluster.record(job_id) for job_id in (gang, reserved)},
         "n2": {job_id: cluster.record(job_id) for job_id in (gang, stopping)},

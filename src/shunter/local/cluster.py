@@ -219,6 +219,17 @@ class LocalCluster:
             self._lock.close()
             self._lock = None
 
+    def join_keepers(self, timeout_s: float = 10.0) -> None:
+        """Wait until the nodes' keepers have ended, which they do once they have nothing to keep."""
+        deadline = time.monotonic() + timeout_s
+        for path in (self.home / "nodes").glob("*/keeper.lock"):
+            with path.open("a") as lock:
+                while time.monotonic() < deadline:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    time.sleep(0.05)
+
 
 def running_already(home: Path) -> Conflict:
     """Return the error for a home that is up, with where it answers."""

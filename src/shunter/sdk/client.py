@@ -165,7 +165,7 @@ class Client:
         return result
 
     def wait(self, *ids: int, timeout_s: float | None = None) -> list[JobView]:
-        """Return the jobs *ids*, in that order, once all ended; raise WaitTimedOut, a TimeoutError, after *timeout_s*."""
+        """Return the jobs *ids*, in that order, once all have ended. Raises WaitTimedOut, a TimeoutError."""
         ended = {view.id: view for view in self.as_ended(*ids, timeout_s=timeout_s)}
         return [ended[id] for id in ids]
 

@@ -6,6 +6,7 @@ Only the shape is checked here, and what must not travel (16 MiB); the gateway c
 from __future__ import annotations
 
 import getpass
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Final
 import msgspec
 from msgspec import inspect
 
-from shunter.domain.duration import FORMS
 from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec
 from shunter.errors import InvalidInput, RequestTooLarge
 
@@ -49,10 +49,10 @@ def check_value(name: str, value: object) -> object:
     except msgspec.ValidationError as error:
         wanted = _IN_WORDS.get(name) or _in_words(inspect.type_info(_TYPES[name]))
         wrong, where = _offender(value)
-        fix = "put it in quotes" if where and isinstance(wrong, int | float) else None
+        fix = "put it in quotes" if "text" in wanted and isinstance(wrong, int | float) else None
         raise InvalidInput(f"{name}: expected {wanted}, got {_short(wrong)}{where}", field=name, fix=fix) from error
-    if name in ("time", "grace") and isinstance(value, bool):
-        raise InvalidInput(f"{name}: expected {_IN_WORDS[name]}, got {value!r}", field=name, fix=f"write {FORMS}")
+    if isinstance(value, float) and not math.isfinite(value):  # passes every comparison, and JSON has no word for it
+        raise InvalidInput(f"{name}: expected a finite number, got {value}", field=name)
     if name == "script" and isinstance(value, str):
         _check_script(value)
     return converted

@@ -44,7 +44,7 @@ from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
 from shunter.runtime.process import become_subreaper, boot_time_s
 
-LINGER_S: Final = 5.0
+LINGER_S: Final = 1.0
 """How long a keeper with nothing to keep waits for a worker before it ends."""
 
 RECHECK_S: Final = 0.01

@@ -2,7 +2,8 @@
 --   job id, revision it is expected at, new value, event kind, event JSON, KEYS indexes of the nodes whose held set changes
 -- An item is applied only if the stored revision is the expected one and the pair of phases is in `legal`; all checks come
 -- before the first write. The answer has one element per item: 'ok' (also if this very value is stored already, so that
--- a repeated call after a lost answer is harmless), 'gone', or the stored value, for the caller to look again.
+-- a repeated call after a lost answer is harmless), 'gone', or the stored value, for the caller to look again. A job that a
+-- batch names twice is moved once: the second item is answered what the first one stored.
 
 local function head(value)
   return string.match(value, '^(%a+) (%d+) (%S+) (%d+)\n')
@@ -27,10 +28,10 @@ local function check(legal, phases, first)
   local ids = {}
   for i = first, #ARGV, 6 do ids[#ids + 1] = ARGV[i] end
   local stored = #ids > 0 and redis.call('HMGET', phases, unpack(ids)) or {}
-  local answers, passed = {}, {}
+  local answers, passed, moved = {}, {}, {}
   for n = 1, #ids do
     local i = first + (n - 1) * 6
-    local value = stored[n]
+    local value = moved[ids[n]] or stored[n]
     if not value then
       answers[n] = 'gone'
     elseif value == ARGV[i + 2] then
@@ -38,9 +39,10 @@ local function check(legal, phases, first)
     else
       local from, _, _, rev = head(value)
       local to = head(ARGV[i + 2])
-      if rev == ARGV[i + 1] and legal[from .. '>' .. to] then
+      if rev == ARGV[i + 1] and legal[from .. '>' .. to] and not moved[ids[n]] then
         answers[n] = 'ok'
         passed[#passed + 1] = i
+        moved[ids[n]] = ARGV[i + 2]
       else
         answers[n] = value
       end
