@@ -1,4 +1,4 @@
-"""Real Redis servers for the contract suite: one for each version, started when first asked for, gone with the session."""
+"""Real Redis servers for the contract suite: one for each version, started when first asked for."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_every_transition_of_a_life_is_in_the_stream_with_its_revision(cluster: 
     assert [entry.kind for entry in entries] == [*kinds, "cancelled"]
     assert [entry.kind for entry in entries] == [event_tag(entry.event()) for entry in entries]
     assert [entry.rev for entry in entries] == list(range(1, 10))
-    for before, after in zip(entries, entries[1:], strict=False):
+    for before, after in pairwise(entries):
         assert apply(before.record().phase, after.event()) == after.record().phase
     assert entries[-1].record() == cluster.record(job_id)
 
@@ -58,7 +59,8 @@ def test_a_follower_that_waits_gets_the_next_entry(cluster: Cluster) -> None:
     got: list[Entry] = []
 
     def follow() -> None:
-        got.extend(cluster.plain.run(commands.events(cluster.keys, "0-0", block_ms=4_000)))
+        entries = cluster.plain.run(commands.events(cluster.keys, "0-0", block_ms=4_000))
+        got.extend(entries)
 
     follower = threading.Thread(target=follow)
     follower.start()

@@ -287,14 +287,14 @@ def test_each_script_refuses_every_pair_of_phases_that_is_not_its_own(yard: Yard
         (phase_tag(source), phase_tag(to)) for (source, event), to in targets().items() if event in EVENTS_OF[script]
     }
     names = {phase_tag(kind): phase for kind, phase in PHASES.items()}
-    for source in names:
+    for source in tuple(names):
         job_id = yard.job_in(source)
         record = yard.cluster.record(job_id)
         before = yard.cluster.snapshot()
         event = EVENTS[EVENTS_OF[script][0]]
-        for to in names:
+        for to, phase in names.items():
             if (source, to) not in own:
-                after = codec.record(names[to], record.rev + 1)
+                after = codec.record(phase, record.rev + 1)
                 assert yard.send(script, Move(job_id, record, event, after)) == [record], (source, to)
         assert yard.cluster.snapshot() == before
 
@@ -364,7 +364,7 @@ def test_in_a_batch_what_is_stale_does_not_hold_up_the_rest(yard: Yard) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_batch_that_names_a_job_twice_moves_it_once(yard: Yard, step: str) -> None:
-    """A hint and a lease answer offer the same attempt at the same time: two claims in one batch, at different times."""
+    """A hint and a lease answer may offer one attempt at a time: two claims of it in one batch."""
     script, move = yard.first_move(step)
     assert yard.send(script, move, move, later(move)) == ["ok", "ok", move.after]
     assert yard.cluster.record(move.job_id) == move.after

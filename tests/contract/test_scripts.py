@@ -1,4 +1,4 @@
-"""The text of the Lua scripts: the same table as the core's, only keys that were declared, only commands of Redis 6.2."""
+"""The text of the Lua scripts: the table is the core's, keys are declared, commands are those of Redis 6.2."""
 
 from __future__ import annotations
 

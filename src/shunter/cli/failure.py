@@ -17,11 +17,15 @@ class Failure(NamedTuple):
     pipe_is_broken: bool = False
 
 
+class PipeClosed(Exception):
+    """Whoever read our output has gone, as `head` does."""
+
+
 def explain(error: BaseException) -> Failure:
     """Return what to say of *error*, which ended a command. SHUNTER_DEBUG=1 lets unexpected ones through."""
     match error:
         case SystemExit(code=code):
-            return Failure([], code if isinstance(code, int) else 1, pipe_is_broken=code == 1)
+            return Failure([], code if isinstance(code, int) else 1)
         case KeyboardInterrupt() | click.Abort():
             return Failure([], 130)
         case ShunterError():
@@ -30,7 +34,7 @@ def explain(error: BaseException) -> Failure:
             return Failure([_line(_usage(error)), *_hint(error)], 2)
         case click.ClickException():
             return Failure([_line(error.format_message())], error.exit_code)
-        case OSError(errno=errno.EPIPE):
+        case PipeClosed() | OSError(errno=errno.EPIPE):
             return Failure([], 141, pipe_is_broken=True)
         case OSError():
             name = f"{os.fspath(error.filename)!s}: " if error.filename else ""
@@ -51,11 +55,15 @@ def _usage(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         close = error.possibilities or ()
         return f"no such option {error.option_name}" + (f"; did you mean {' or '.join(close)}?" if close else "")
-    name = error.param.name if isinstance(error, click.BadParameter) and error.param is not None else None
+    name = _name(error.param) if isinstance(error, click.BadParameter) and error.param is not None else None
     if isinstance(error, click.MissingParameter):
         return f"{(name or 'an argument').upper()} is missing"
     message = error.message[:1].lower() + error.message[1:].removesuffix(".")
     return f"{name}: {message}" if name else message
+
+
+def _name(parameter: click.Parameter) -> str | None:
+    return max(parameter.opts, key=len).lstrip("-") if isinstance(parameter, click.Option) else parameter.name
 
 
 def _hint(error: click.UsageError) -> list[str]:

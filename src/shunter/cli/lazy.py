@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import click
 
+from shunter.cli.failure import PipeClosed
 from shunter.errors import SetupError
 
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: `module:attribute`, its line in the list of commands, and its heading there."""
+    """A command that is not imported yet: `module:attribute`, its line in the help, and the heading there."""
 
     target: str
     help: str
@@ -26,7 +27,7 @@ class LazyGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.table = table
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -52,7 +53,13 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"no such command {name!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click itself would make an exit code of 1 of it
+            raise PipeClosed from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         width = max(map(len, self.table))
         for section in dict.fromkeys(lazy.section for lazy in self.table.values()):
             rows = [(name.ljust(width), lazy.help) for name, lazy in self.table.items() if lazy.section == section]

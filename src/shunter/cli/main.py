@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "cancel": Lazy("shunter.cli.cancel:cancel", "End jobs, waiting or running.", _JOBS),
     "wait": Lazy("shunter.cli.wait:wait", "Wait until jobs have ended.", _JOBS),
     "nodes": Lazy("shunter.cli.nodes:nodes", "List nodes and their GPUs.", _CLUSTER),
-    "node": Lazy("shunter.cli.node:node", "Cordon or uncordon a node, or run one here.", _CLUSTER),
+    "node": Lazy("shunter.cli.nodes:node", "Cordon or uncordon a node, or run one here.", _CLUSTER),
     "events": Lazy("shunter.cli.events:events", "Print or follow every change of jobs and nodes.", _CLUSTER),
     "cluster": Lazy("shunter.cli.cluster:cluster", "Show the cluster in one look.", _CLUSTER),
     "demo": Lazy("shunter.demo.command:demo", "See Shunter at work: a sweep of small training jobs.", _SERVERS),
@@ -38,6 +38,7 @@ COMMANDS: Final = {
 
 EPILOG: Final = """\b
 The server: SHUNTER_URL and SHUNTER_TOKEN, else the one that runs here (`shunter up`).
+
 \b
 Exit codes:
     0  done
@@ -77,7 +78,7 @@ def shunter(ctx: click.Context) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command in *argv* (default: the process's own) and return its exit code; say what went wrong on stderr."""
+    """Run the command in *argv* (default: the process's own) and return its exit code; stderr says what went wrong."""
     for stream in (sys.stdout, sys.stderr):  # a log may hold characters that this terminal has not
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 import click
 
 from shunter.errors import InvalidInput
 
-MAX_ID = 2**63 - 1
+MAX_ID: Final = 2**63 - 1
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-class JobIdType(click.ParamType):
-    """A job's number, as `shunter submit` prints it."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= MAX_ID):
-            raise InvalidInput(
-                f"id: expected a job's number such as 12, got {text!r}", field="id", fix="`shunter queue` lists them"
-            )
-        return int(text)
+def job_id(text: str) -> int:
+    """The type of a job's number, as `shunter submit` prints it."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= MAX_ID):
+        raise InvalidInput(
+            f"id: expected a job's number such as 12, got {text!r}", field="id", fix="`shunter queue` lists them"
+        )
+    return int(text)
 
 
-class DurationType(click.ParamType):
-    """A duration, checked here and passed on as it was written."""
+def duration(field: str) -> Callable[[str], str]:
+    """Return the type of a duration, which is checked here and passed on as it was written."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def duration_text(text: str) -> str:
         from shunter.domain.duration import parse_duration
 
-        parse_duration(str(value), field=param.name or "time" if param else "time")
-        return str(value)
+        parse_duration(text, field=field)
+        return text
 
-
-JOB_ID = JobIdType()
-DURATION = DurationType()
+    return duration_text

@@ -6,7 +6,6 @@ Only the shape is checked here, and what must not travel (16 MiB); the gateway c
 from __future__ import annotations
 
 import getpass
-import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,8 +50,6 @@ def check_value(name: str, value: object) -> object:
         wrong, where = _offender(value)
         fix = "put it in quotes" if "text" in wanted and isinstance(wrong, int | float) else None
         raise InvalidInput(f"{name}: expected {wanted}, got {_short(wrong)}{where}", field=name, fix=fix) from error
-    if isinstance(value, float) and not math.isfinite(value):  # passes every comparison, and JSON has no word for it
-        raise InvalidInput(f"{name}: expected a finite number, got {value}", field=name)
     if name == "script" and isinstance(value, str):
         _check_script(value)
     return converted
