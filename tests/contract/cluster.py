@@ -1,4 +1,4 @@
-"""A cluster in a real Redis in the words of the tests (submit, lead, join, place, claim, report, cancel), and its checks."""
+"""A cluster in a real Redis, in the words of the tests: submit, lead, join, place, claim, report; and its checks."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_the_head_of_each_script_names_its_keys_arguments_and_answer(name: str) 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_each_command_in_a_script_gets_its_key_from_keys(name: str) -> None:
-    """What Redis itself refuses at run time (see DeclaredKeysStore), checked for branches that no test takes as well."""
+    """What Redis itself refuses at run time (DeclaredKeysStore), checked for branches that no test takes as well."""
     for command, key in CALL.findall(script_text(name)):
         assert command in KEYLESS or key.startswith("KEYS["), f"{command} {key}"
 

@@ -33,7 +33,5 @@ def events(follow: bool, after: str | None, jobs: tuple[int, ...], as_json: bool
 
 
 def _line(event: EventView) -> str:
-    subject = f"job {event.job}" if event.job is not None else f"node {event.node}" if event.node else "cluster"
-    return (
-        f"{clock(event.at_s)}  {printable(subject):<10}  {event.state or '-':<9}  {printable(event.text or event.kind)}"
-    )
+    subject = f"job {event.job}" if event.job is not None else event.node
+    return f"{clock(event.at_s)}  {printable(subject or 'cluster'):<12}  {printable(event.text or event.kind)}"

@@ -129,12 +129,13 @@ def _specs(file: str | None, command: list[str] | None, given: dict[str, Any]) -
 
     flags = _flags(command, given)
     jobs: list[dict[str, object]] = [{}]
+    is_list = False
     if file is not None:
         from shunter.cli.jobfile import read_jobs
 
-        jobs = read_jobs(file)
+        jobs, is_list = read_jobs(file)
     specs = [make_spec(_merged(job, flags, env_all=bool(given["env_all"]), env=given["env"])) for job in jobs]
-    return specs, file is not None and len(jobs) > 1
+    return specs, is_list
 
 
 def _flags(command: list[str] | None, given: dict[str, Any]) -> dict[str, object]:
