@@ -1,7 +1,7 @@
 """Write the state diagram in docs/architecture.md from the table of legal transitions.
 
-    python scripts/state_diagram.py           # rewrite it
-    python scripts/state_diagram.py --check   # exit 1 if it is stale
+python scripts/state_diagram.py           # rewrite it
+python scripts/state_diagram.py --check   # exit 1 if it is stale
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def diagram() -> str:
     lines += [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
     lines.append(f"    {phase_tag(Ended)} --> [*]")
     holding = ", ".join(phase_tag(phase) for phase in HOLDS_GPUS)
-    return "\n".join([*lines, "```", "", f"Phases that hold GPUs: {holding}. All phases survive any crash: they are in Redis."])
+    about = f"Phases that hold GPUs: {holding}. All phases survive any crash: they are in Redis."
+    return "\n".join([*lines, "```", "", about])
 
 
 def with_diagram(page: str) -> str:

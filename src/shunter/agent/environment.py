@@ -19,9 +19,9 @@ def member_env(
 ) -> dict[str, str]:
     """Return the variables that tell a member who it is, and a launcher such as torchrun how to set itself up.
 
-    `PET_*` are torchrun's own defaults for its options. The rank of a process (RANK, LOCAL_RANK, ...) is set only where Shunter starts
-    exactly one process per GPU; with several GPUs per node the launcher's children set it, and libraries that look
-    for LOCAL_RANK would otherwise believe that they were started one per GPU.
+    `PET_*` are torchrun's own defaults for its options. The rank of a process (RANK, LOCAL_RANK, ...) is set only
+    where Shunter starts exactly one process per GPU; with several GPUs per node the launcher's children set it, and
+    libraries that look for LOCAL_RANK would otherwise believe that they were started one per GPU.
     """
     share, nodes = allocation.shares[rank], allocation.nodes
     master = addresses.get(nodes[0]) or "127.0.0.1"

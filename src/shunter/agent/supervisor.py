@@ -1,9 +1,9 @@
-"""What a node does about each attempt: a pure machine. Facts in (hints, lease answers, the keeper's reports, the store's
-answers), effects out; the shell in `worker.py` carries them out and feeds the results back.
+"""What a node does about each attempt: a pure machine. Facts in (hints, lease answers, the keeper's reports, the
+store's answers), effects out; the shell in `worker.py` carries them out and feeds the results back.
 
-An attempt on a node goes: offered → claimed in the store → started by the keeper → ended by the keeper → reported to the store →
-acknowledged to the keeper. Facts may come late, doubled or never; each step is guarded by the store's revision, so a
-wrong guess here is answered with the record as it is, and looked at again.
+An attempt on a node goes: offered → claimed in the store → started by the keeper → ended by the keeper → reported to
+the store → acknowledged to the keeper. Facts may come late, doubled or never; each step is guarded by the store's
+revision, so a wrong guess here is answered with the record as it is, and looked at again.
 """
 
 from __future__ import annotations

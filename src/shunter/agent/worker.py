@@ -1,4 +1,5 @@
-"""The node worker's shell: threads feed facts into one queue; one thread takes them out, asks the supervisor, does the effects.
+"""The node worker's shell: threads feed facts into one queue; one thread takes them out, asks the supervisor, does
+the effects.
 
 | thread | does |
 |---|---|

@@ -54,7 +54,7 @@ def _usage(error: click.UsageError) -> str:
     """Return click's complaint in our form, `option: what is wrong`."""
     if isinstance(error, click.NoSuchOption):
         close = error.possibilities or ()
-        return f"no such option {error.option_name}" + (f"; did you mean {' or '.join(close)}?" if close else "")
+        return f"no such option {error.option_name}" + (f"; did you mean {close[0]}?" if close else "")
     name = _name(error.param) if isinstance(error, click.BadParameter) and error.param is not None else None
     if isinstance(error, click.MissingParameter):
         return f"{(name or 'an argument').upper()} is missing"
@@ -67,4 +67,4 @@ def _name(parameter: click.Parameter) -> str | None:
 
 
 def _hint(error: click.UsageError) -> list[str]:
-    return [f"try `{error.ctx.command_path} --help`"] if error.ctx is not None else []
+    return [f"try `{error.ctx.command_path if error.ctx else 'shunter'} --help`"]

@@ -107,7 +107,7 @@ def submit(
             return 0
         for view in views:
             click.echo(f"submitted job {view.id}", err=follow)  # with --follow, stdout is the job's
-        _say_what_is_missing(client, views)
+        _say_what_is_missing(client, views, followed=follow)
         return _follow(client, views[0].id) if follow else 0
 
 
@@ -200,8 +200,8 @@ def _chosen(env: tuple[str, ...]) -> dict[str, str]:
     return chosen
 
 
-def _say_what_is_missing(client: Client, views: list[JobView]) -> None:
-    """Tell who submits to a cluster that cannot run anything now; the jobs themselves are safe."""
+def _say_what_is_missing(client: Client, views: list[JobView], *, followed: bool) -> None:
+    """Tell who submits to a cluster that cannot run anything now, and who *followed* a job that may be silent for long."""
     if not any(view.state == "queued" for view in views):
         return
     try:
@@ -213,6 +213,8 @@ def _say_what_is_missing(client: Client, views: list[JobView]) -> None:
         warn(f"{jobs}: no node has joined yet; `shunter node start` adds one")
     elif not cluster.leader:
         warn(f"{jobs}: no coordinator leads now; `shunter coordinator` starts one")
+    elif followed and cluster.free_gpus < views[0].gpus:
+        warn(f"it waits for GPUs ({cluster.free_gpus} of {cluster.gpus} free); `shunter show {views[0].id}` says why")
 
 
 def _follow(client: Client, job: int) -> int:

@@ -36,7 +36,8 @@ def render(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, w
     if width is not None:
         left = width - sum(sizes[:-1]) - 2 * (len(sizes) - 1)
         table = [[*row[:-1], Cell(_cut(row[-1].text, max(left, 10)), row[-1].colour)] for row in table]
-    return "\n".join(_line(columns, row, sizes, coloured=width is not None) for row in table)
+    coloured = width is not None and not os.environ.get("NO_COLOR")
+    return "\n".join(_line(columns, row, sizes, coloured=coloured) for row in table)
 
 
 def _line(columns: Sequence[Column], row: Sequence[Cell], sizes: Sequence[int], *, coloured: bool) -> str:

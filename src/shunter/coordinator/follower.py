@@ -43,7 +43,10 @@ class Changes:
 
 
 class Follower:
-    """*view* and *records* are the store's state as of *cursor*; an entry that is older than a record is skipped by revision."""
+    """*view* and *records* are the store's state as of *cursor*.
+
+    An entry that is older than a record is skipped by revision.
+    """
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Waiting and retrying around `step`: leads while it can, stands by while another does, sits out what the store cannot do."""
+"""Waiting and retrying around `step`: lead, stand by while another leads, sit out what the store cannot do."""
 
 from __future__ import annotations
 

@@ -144,7 +144,10 @@ class Coordinator:
         return [placement for placement in plan.placements if placement.job_id not in bad]
 
     def _commit(self, moves: list[Move]) -> list[tuple[JobId, Record]]:
-        """Commit *moves* under our epoch; return those that took effect. What moved on meanwhile is followed instead."""
+        """Commit *moves* under our epoch.
+
+        Return those that took effect. What moved on meanwhile is followed instead.
+        """
         done = []
         for batch in _batches(moves):
             answers = self._store.run(commands.place(self._keys, self._leadership, batch))

@@ -15,7 +15,6 @@ from typing import Final
 
 import structlog
 from msgspec import Struct
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -62,7 +61,7 @@ def check_extra() -> None:
 
 
 def run_demo(console: Console, output: Path, *, keep: bool) -> bool:
-    """Run the demo, write the picture to *output* (.svg or .html), and return whether every run ended as it was meant to."""
+    """Run the demo, write the picture to *output* (.svg or .html); return whether all ended as they were meant to."""
     check_extra()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     home = Path(tempfile.mkdtemp(prefix="shunter-demo-"))
@@ -75,8 +74,8 @@ def run_demo(console: Console, output: Path, *, keep: bool) -> bool:
         with cluster, cluster.client() as client:
             threading.Thread(target=cluster.watch, daemon=True).start()
             console.print(
-                f"Up at {cluster.url}. Submitting {len(RUNS)} training runs on handwritten digits: {gpus} GPUs asked for, "
-                f"8 there. One will fail, one will be cancelled.\n"
+                f"Up at {cluster.url}. Submitting {len(RUNS)} training runs on handwritten digits: {gpus} GPUs asked "
+                "for, 8 there. One will fail, one will be cancelled.\n"
             )
             rows = _submit(client)
             try:
@@ -113,7 +112,10 @@ def _submit(client: Client) -> list[Row]:
 
 
 def _watch(console: Console, client: Client, rows: list[Row]) -> None:
-    """Show the jobs until all have ended; cancel the one that is meant to be cancelled once it trains and others have ended."""
+    """Show the jobs until all have ended.
+
+    Cancel the one that is meant to be cancelled once it trains and others have ended.
+    """
     cancelled = False
     deadline = time.monotonic() + TIMEOUT_S
     began = time.time()
@@ -128,7 +130,7 @@ def _watch(console: Console, client: Client, rows: list[Row]) -> None:
                 if row.run.purpose == "cancelled" and not cancelled and trains and ended >= 3:
                     client.cancel(row.job.id)
                     cancelled = True
-            live.update(_live_view(console, rows, time.time() - began))
+            live.update(_live_view(rows, time.time() - began))
             time.sleep(REFRESH_S)
 
 
@@ -143,7 +145,7 @@ def _refresh(client: Client, rows: Iterable[Row]) -> None:
                 row.said = "".join(client.logs(row.job.id, tail=1)).strip() or row.said
 
 
-def _live_view(console: Console, rows: Sequence[Row], passed_s: float) -> Group:
+def _live_view(rows: Sequence[Row], passed_s: float) -> Group:
     states = [row.job.state for row in rows]
     head = Text(
         f"{sum(s in ('running', 'starting', 'stopping') for s in states)} running, {states.count('queued')} queued, "
@@ -166,7 +168,7 @@ def _live_view(console: Console, rows: Sequence[Row], passed_s: float) -> Group:
 
 def _table(columns: dict[str, int]) -> Table:
     """Return an empty table whose columns, with least widths, fit 80 characters."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold underline")
     for name, width in columns.items():
         right = name in ("id", "gpus", "waited", "ran", "time", "exit", "accur.")
         table.add_column(name, justify="right" if right else "left", no_wrap=True, min_width=width)

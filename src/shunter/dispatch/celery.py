@@ -1,8 +1,9 @@
 """Work travels to nodes through Celery, as hints: short messages that may be lost, late or doubled without harm.
 
-One queue per node incarnation, one message per node per pass. The queue is consumed without acknowledgement: what Celery's Redis
-transport does to redeliver a message (four to eight commands each) buys nothing here, for a node claims in the store before it
-starts anything, and the answer to its next renewal lists what a lost hint would have said.
+One queue per node incarnation, one message per node per pass. The queue is consumed without acknowledgement: what
+Celery's Redis transport does to redeliver a message (four to eight commands each) buys nothing here, for a node
+claims in the store before it starts anything, and the answer to its next renewal lists what a lost hint would have
+said.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ HINTS: Final = "shunter.hints"
 """Name of the one Celery task; its argument is a list of [job id, stored value]."""
 
 Hint = tuple[JobId, bytes]
-"""A job and the record that its node should look at: reserved (claim it), running (a gang is whole), stopping (end it)."""
+"""A job and the record for its node to look at: reserved (claim it), running (a gang is whole), stopping (end it)."""
 
 
 class Destination(Struct, frozen=True):
@@ -69,7 +70,10 @@ class CeleryDispatcher:
         self._producer: Any = None
 
     def send(self, hints: Mapping[Destination, Sequence[Hint]]) -> None:
-        """Send one message per node. Raises Unavailable when the broker cannot be reached; sending again is harmless."""
+        """Send one message per node.
+
+        Raises Unavailable when the broker cannot be reached; sending again is harmless.
+        """
         try:
             if self._producer is None:
                 self._producer = self._app.amqp.Producer(self._app.connection_for_write(), auto_declare=False)

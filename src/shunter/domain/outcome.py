@@ -53,7 +53,10 @@ class Exit(Struct, frozen=True, omit_defaults=True):
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
-    """The verdict on an attempt: *result* and, unless it succeeded, *failure*; *code* and *signal* stay the true ones."""
+    """The verdict on an attempt: *result* and, unless it succeeded, *failure*.
+
+    *code* and *signal* stay the true ones.
+    """
 
     result: Result
     code: int | None = None

@@ -13,7 +13,8 @@ from shunter.domain.reason import Reason, render
 
 
 class JobView(Struct, frozen=True, omit_defaults=True):
-    """A job as the API answers it. Times are wall-clock seconds since 1970; *waited_s* and *ran_s* are of the last attempt.
+    """A job as the API answers it. Times are wall-clock seconds since 1970; *waited_s* and *ran_s* are of the last
+    attempt.
 
     *state* is queued, starting, running or stopping, then one of succeeded, failed, cancelled, timeout, lost.
     *devices* are the GPU indexes by node. *reason* is only on queued jobs, *why* is its text.

@@ -1,7 +1,7 @@
 """What comes after an attempt: the event that its end becomes. Pure; the node that saw the end runs it.
 
-Classes that are not the job's doing are retried with exponential backoff and a cap (design section 3, invariant 8); what
-the job did itself is final.
+Classes that are not the job's doing are retried with exponential backoff and a cap (design section 3, invariant 8);
+what the job did itself is final.
 """
 
 from __future__ import annotations

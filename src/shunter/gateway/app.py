@@ -124,13 +124,14 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
         return _answer_error(request, NotFound(f"path: nothing is at {request.url.path}", fix="see /docs"))
     if error.status_code == 401:
         return _answer_error(request, Unauthorized(error.detail))
-    detail = "; ".join(
-        f"{one['key']}: {one['message'].partition(' - at ')[0].replace('`', '').lower()}, got {request.query_params.get(one['key'])!r}"
-        for one in error.extra or ()
-        if isinstance(one, dict) and "key" in one
-    )
-    message = detail or error.detail
-    field = next((one["key"] for one in error.extra or () if isinstance(one, dict) and "key" in one), None)
+    problems = [one for one in error.extra or () if isinstance(one, dict) and "key" in one]
+    said = [
+        f"{one['key']}: {one['message'].partition(' - at ')[0].replace('`', '').lower()}, "
+        f"got {request.query_params.get(one['key'])!r}"
+        for one in problems
+    ]
+    message = "; ".join(said) or error.detail
+    field = problems[0]["key"] if problems else None
     answer = _answer_error(request, InvalidInput(message, field=field, fix="see /docs"))
     answer.status_code = error.status_code
     return answer
@@ -241,8 +242,8 @@ async def events(
 async def _event_messages(
     service: Service, hub: Hub, after: str, jobs: frozenset[int]
 ) -> AsyncIterator[ServerSentEventMessage]:
+    news = hub.news()  # before the first read: nothing that comes after that read is missed
     yield ServerSentEventMessage(data=None, comment=f"after {after}")
-    news = hub.news()
     while True:
         found, after = await service.events(after, jobs, 1000)
         for view in found:

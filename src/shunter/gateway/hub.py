@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -27,17 +28,20 @@ class Hub:
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
-    async def news(self) -> AsyncIterator[None]:
-        """Tick for ever. What came between two ticks is one tick: readers have cursors of their own."""
+    def news(self) -> AsyncIterator[None]:
+        """Tick for ever, for whatever came since this call: call it before the first read of the stream.
+
+        What came between two ticks is one tick: readers have cursors of their own.
+        """
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="event hub")
-        seen = self._count
+        return self._ticks(self._count)
+
+    async def _ticks(self, seen: int) -> AsyncIterator[None]:
         while True:
             async with self._changed:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait_for(lambda: self._count != seen), HEARTBEAT_S)  # noqa: B023
-                except TimeoutError:
-                    pass
                 seen = self._count
             yield None
 
@@ -45,16 +49,21 @@ class Hub:
         cursor = ""
         while True:
             try:
-                cursor = cursor or await self._store.run(commands.last_event(self._keys))
+                if not cursor:
+                    cursor = await self._store.run(commands.last_event(self._keys))
+                    await self._tick()  # what came before this cursor may be news to who has read before
                 entries = await self._store.run(commands.events(self._keys, cursor, block_ms=BLOCK_MS))
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
             if entries:
                 cursor = entries[-1].id
-                async with self._changed:
-                    self._count += 1
-                    self._changed.notify_all()
+                await self._tick()
+
+    async def _tick(self) -> None:
+        async with self._changed:
+            self._count += 1
+            self._changed.notify_all()
 
     async def close(self) -> None:
         if self._task is not None:

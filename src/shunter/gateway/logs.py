@@ -45,7 +45,10 @@ def check_stream(stream: str) -> str:
 
 
 def read(path: Path, offset: int, tail: int | None) -> tuple[bytes, int]:
-    """Return the bytes from *offset*, or the last *tail* lines, and the offset after them; nothing if there is no file."""
+    """Return the bytes from *offset*, or the last *tail* lines, and the offset after them.
+
+    Nothing if there is no file.
+    """
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

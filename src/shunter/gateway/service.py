@@ -1,10 +1,10 @@
-"""What the gateway does: one store call per request where it can be, and views for people made of what the store says."""
+"""What the gateway does: one store call per request where it can be, and views for people of what the store says."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import fsspec
@@ -173,9 +173,8 @@ class Service:
     async def _next_ids(self, everything: bool, at: int) -> list[int]:
         if everything:
             return list(range(at - 1, max(at - 1 - SCAN_CHUNK, 0), -1))
-        ids: list[int] = []
-        ids.extend(await self.store.run(commands.active(self.keys, after=at, count=SCAN_CHUNK)))
-        return ids
+        active = await self.store.run(commands.active(self.keys, after=at, count=SCAN_CHUNK))
+        return [*active]
 
     def _view(self, job: Job, phase: Any, now: float, reason: Reason | None) -> JobView:
         view = view_of(job, phase, cluster=self.settings.cluster, now_s=now, reason=reason)
@@ -275,15 +274,6 @@ class Service:
                 if not jobs or entry.job_id in jobs:
                     found.append(view_event(entry))
         return found, after
-
-    async def follow(self, after: str, jobs: frozenset[int], news: AsyncIterator[None]) -> AsyncIterator[EventView]:
-        """Yield entries after *after* for ever; *news* ticks when there may be more."""
-        while True:
-            views, after = await self.events(after, jobs, 1000)
-            for view in views:
-                yield view
-            if not views:
-                await anext(news)
 
 
 def view_event(entry: Entry) -> EventView:

@@ -34,7 +34,10 @@ _INTERPRETERS: Final = re.compile(r"(python[\d.]*|bash|sh|zsh|perl|ruby|Rscript|
 
 
 def read_specs(body: bytes) -> list[JobSpec]:
-    """Return the specs in *body*: one object, or a list of up to 1,000. Raises InvalidInput naming field, value and fix."""
+    """Return the specs in *body*: one object, or a list of up to 1,000.
+
+    Raises InvalidInput naming field, value and fix.
+    """
     try:
         decoded = _decode(body)
     except msgspec.ValidationError as error:

@@ -128,7 +128,10 @@ class LocalCluster:
         self.stop()
 
     def start(self) -> None:
-        """Start everything and wait until all nodes have joined. Raises Conflict if the home is up, SetupError if it fails."""
+        """Start everything and wait until all nodes have joined.
+
+        Raises Conflict if the home is up, SetupError if it fails.
+        """
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._take_lock()
         try:

@@ -1,4 +1,7 @@
-"""What every role is told: which cluster, which Redis, which folders. Options win over the environment, that over the home."""
+"""What every role is told: which cluster, which Redis, which folders.
+
+Options win over the environment, that over the home.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """In which order pending jobs are looked at: priority class, then first come, first served.
 
-Groups are merged by a heap over their heads: a pass costs O(groups + placements · log groups), whatever the queue holds.
+Groups are merged by a heap over their heads: a pass costs O(groups + placements · log groups), whatever the queue
+holds.
 """
 
 from __future__ import annotations

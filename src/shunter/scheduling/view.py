@@ -1,7 +1,7 @@
 """The cluster as the scheduler sees it: a snapshot that is kept up to date change by change.
 
-Whatever makes `decide()` fast lives here (free sets per node, pending jobs grouped by class and shape), so that the cost of a
-pass follows what changed and what can be placed, not the length of the queue. `decide()` only reads it.
+Whatever makes `decide()` fast lives here (free sets per node, pending jobs grouped by class and shape), so that the
+cost of a pass follows what changed and what can be placed, not the length of the queue. `decide()` only reads it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,7 +58,10 @@ def find_server(url: str | None = None, token: str | None = None, *, home: str |
 def is_loopback(url: str) -> bool:
     """Say whether *url* is this machine's: such requests must not go through a proxy."""
     host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _local_url(folder: Path) -> str | None:

@@ -369,7 +369,7 @@ def delete(*names: str) -> Command[int]:
     return plain("DEL", *names, parse=int)
 
 
-def redis_version(keys: Keys) -> Command[str]:
+def redis_version(keys: Keys) -> Command[str]:  # noqa: ARG001  as all commands: behind Redis Cluster, keys choose the server
     def parse(reply: bytes) -> str:
         lines = (line.partition(":") for line in reply.decode().splitlines())
         return next((value for name, _, value in lines if name == "redis_version"), "")

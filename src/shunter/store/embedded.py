@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from shunter.errors import SetupError
 from shunter.runtime.paths import socket_path
@@ -174,7 +176,7 @@ class EmbeddedRedis:
     def _wait(self, log: Path) -> None:
         assert self.process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        client = redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 tail = log.read_text(errors="replace").splitlines()[-5:]

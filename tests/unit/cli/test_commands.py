@@ -1,0 +1,159 @@
+"""The other commands: what they ask, what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from shunter.domain.ids import Incarnation, NodeName
+from shunter.domain.node import Gpu, Node
+from shunter.domain.outcome import Outcome, Result
+from shunter.domain.report import ClusterView, EventView, NodeView
+from shunter.errors import NotFound, Unauthorized
+from shunter.sdk.answers import CancelResult
+from tests.unit.cli.conftest import Cli
+from tests.unit.sdk.fake import FakeGateway, change, log, message, ok, one_job, refusal, stream, view
+
+JOBS = "GET /v1/jobs"
+GPUS = (Gpu(0, "H100", "u0", 81_559), Gpu(1, "H100", "u1", 81_559, healthy=False, problem="XID 79"))
+NODE = Node(NodeName("n1"), Incarnation("i1"), GPUS, 64, 524_288, 1_700_000_000.0)
+
+
+def test_queue_prints_counts_and_aligned_columns(cli: Cli, gateway: FakeGateway) -> None:
+    waiting = msgspec.structs.replace(view(11, name="a-longer-name"), why="needs 4 GPUs; most free is 2")
+    gateway.plan(JOBS, ok({"jobs": [view(7, "running"), waiting], "cursor": None}))
+    ran = cli("queue")
+    assert ran.out.splitlines() == [
+        "2 jobs: 1 queued, 1 running; 1 GPU in use",
+        "ID  NAME           USER  STATE    PRIO    GPUS  NODES  TIME  REASON",
+        " 7  train          ada   running  medium     1  n1     2.0s  -",
+        "11  a-longer-name  ada   queued   medium     1  -      6.0s  needs 4 GPUs; most free is 2",
+    ]
+
+
+def test_queue_says_when_there_are_no_jobs_and_when_there_are_more(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan(JOBS, ok({"jobs": [], "cursor": None}), ok({"jobs": [view(1), view(2)], "cursor": "2"}))
+    assert cli("queue").out == "no jobs\n"
+    assert cli("queue", "--limit", "1").out.startswith("the first 1 jobs (--limit shows more): 1 queued")
+
+
+def test_queue_asks_for_ended_jobs_when_an_ended_state_is_wanted(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan(JOBS, ok({"jobs": [view(1, "failed", code=2)], "cursor": None}))
+    assert json.loads(cli("queue", "--state", "failed", "--user", "ada", "--json").out)[0]["exit_status"] == 2
+    assert gateway.sent(0)["all"] == ["true"] and gateway.sent(0)["state"] == ["failed"]
+
+
+def test_name_of_a_job_cannot_steer_the_terminal(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan(JOBS, ok({"jobs": [view(1, name="a\x1b[2J\nb")], "cursor": None}))
+    assert "a\ufffd[2J b" in cli("queue").out
+
+
+def test_watch_needs_a_terminal(cli: Cli, gateway: FakeGateway) -> None:
+    ran = cli("queue", "--watch")
+    assert ran.code == 2 and "--watch: needs a terminal" in ran.err
+
+
+def test_show_prints_what_it_runs_and_how_it_ended(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7", one_job(view(7, "failed", code=3)))
+    rows = dict(line.split("  ", 1) for line in cli("show", "7").out.splitlines())
+    told = {name.strip(): value.strip() for name, value in rows.items()}
+    assert told["state"] == "failed: exit code 3"
+    assert (told["command"], told["folder"], told["ran"]) == ("python train.py", "/work", "5.0s")
+    assert (told["nodes"], told["exit status"]) == ("n1 (GPU 0)", "3")
+
+
+@pytest.mark.parametrize("argv", [["show"], ["logs"], ["wait"], ["cancel"]])
+@pytest.mark.parametrize("id", ["abc", "0", "-1", "1_7", "9" * 30, "１"])
+def test_id_that_is_no_number_is_refused_here(cli: Cli, gateway: FakeGateway, argv: list[str], id: str) -> None:
+    ran = cli(*argv, "--", id)
+    assert ran.code == 2
+    assert ran.err == f"shunter: id: expected a job's number such as 12, got {id!r}; `shunter queue` lists them\n"
+
+
+def test_unknown_job_exits_4_and_wrong_token_5(cli: Cli, gateway: FakeGateway) -> None:
+    unknown = refusal(NotFound("job 7: unknown", fix="see `shunter queue --all`"))
+    gateway.plan("GET /v1/jobs/7", unknown, refusal(Unauthorized("token: wrong")))
+    assert cli("show", "7") == (4, "", "shunter: job 7: unknown; see `shunter queue --all`\n")
+    assert cli("show", "7").code == 5
+
+
+def test_logs_are_written_as_they_are(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7/logs", stream("a\r50%\r100%\nno newline"))
+    assert cli("logs", "7", "--stderr", "--tail", "5", "--attempt", "2").out == "a\r50%\r100%\nno newline"
+    assert gateway.sent(0) == {"stream": ["stderr"], "tail": ["5"], "attempt": ["2"]}
+
+
+def test_logs_follow_until_the_end(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7/logs", stream(log("a\n", 2), log("b\n", 4), message("end", view(7, "succeeded"))))
+    assert cli("logs", "-f", "7") == (0, "a\nb\n", "")
+
+
+def test_cancel_says_what_became_of_each_and_fails_for_unknown_ones(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/jobs/cancel", ok(CancelResult([1], [2], [3])))
+    ran = cli("cancel", "1", "2", "3")
+    assert (ran.code, ran.out) == (4, "cancelled job 1\njob 2 had already ended\n")
+    assert ran.err == "shunter: no such job: 3; `shunter queue --all` lists them\n"
+
+
+def test_wait_exits_with_the_first_failure_in_the_order_asked(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7", one_job(view(7, "running")), one_job(view(7, "failed", code=3)))
+    gateway.plan("GET /v1/jobs/8", one_job(view(8, "failed", code=4)))
+    gateway.plan("GET /v1/jobs/9", one_job(view(9, "succeeded")))
+    gateway.plan("GET /v1/events", stream(change("6-0", 7, "failed")))
+    ran = cli("wait", "9", "7", "8")
+    assert ran.code == 3
+    assert ran.out.splitlines() == [
+        "job 9 succeeded after 5.0s",
+        "job 8 failed after 5.0s: exit code 4",
+        "job 7 failed after 5.0s: exit code 3",
+    ]
+
+
+def test_wait_gives_1_for_an_end_without_a_status(cli: Cli, gateway: FakeGateway) -> None:
+    lost = msgspec.structs.replace(view(7, "failed", code=3), state="lost", outcome=Outcome(Result.LOST))
+    gateway.plan("GET /v1/jobs/7", one_job(lost))
+    assert cli("wait", "7").code == 1
+
+
+def test_wait_that_times_out_exits_124(cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shunter.cli.wait.parse_duration", lambda *_, **__: 0)
+    gateway.plan("GET /v1/jobs/7", one_job(view(7, "running")))
+    ran = cli("wait", "7", "--timeout", "1s")
+    assert ran.code == 124
+    assert ran.err == "shunter: time is up, and 1 job(s) have not ended: 7; they go on\n"
+
+
+def test_wait_json_is_one_list(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7", one_job(view(7, "succeeded")))
+    assert [job["id"] for job in json.loads(cli("wait", "7", "--json").out)] == [7]
+
+
+def test_nodes_shows_what_is_free_and_what_is_sick(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [NodeView(NODE, "ready", 1, (7,), 0.4)]}), ok({"nodes": []}))
+    assert cli("nodes").out.splitlines()[1] == "n1    ready     2     1  H100     64  512  0.4s  7     GPU 1: XID 79"
+    assert "no nodes" in cli("nodes").out
+
+
+def test_cordon_and_uncordon_say_what_they_did(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/nodes/n1/cordon", ok(NodeView(NODE, "cordoned", 1, (7,), 0.4)))
+    gateway.plan("POST /v1/nodes/n1/uncordon", ok(NodeView(NODE, "ready", 1, (), 0.4)))
+    assert cli("node", "cordon", "n1", "--reason", "fan").out == "cordoned n1; it still runs job 7\n"
+    assert gateway.requests[0].content == b'{"reason":"fan"}'
+    assert cli("node", "uncordon", "n1").out == "uncordoned n1\n"
+
+
+def test_events_json_is_one_object_a_line(cli: Cli, gateway: FakeGateway) -> None:
+    kept = [EventView("1-0", 1.7e9, "submitted", job=7, text="submitted by ada"), EventView("2-0", 1.7e9, "node_lost")]
+    gateway.plan("GET /v1/events", *(ok({"events": found, "last": "2-0"}) for found in (kept, [], kept, [])))
+    assert [json.loads(line)["id"] for line in cli("events", "--json").out.splitlines()] == ["1-0", "2-0"]
+    first, second = cli("events", "--after", "0-1", "--job", "7").out.splitlines()
+    assert first.endswith("  job 7         submitted by ada") and second.endswith("  cluster       node_lost")
+    assert gateway.sent(2) == {"after": ["0-1"], "job": ["7"]}
+
+
+def test_cluster_says_when_nobody_leads(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/cluster", ok(ClusterView("main", "0.1.0", "", 3, 2, 16, 4, 3, "7.0.15")))
+    out = cli("cluster").out
+    assert "none: nothing is placed now" in out and "16, 4 free" in out
