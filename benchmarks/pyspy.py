@@ -1,4 +1,8 @@
-"""py-spy around one role while a benchmark runs: where its time goes. Needs `pip install py-spy`, and mostly root."""
+"""py-spy around one role while a benchmark runs: where its time goes. Needs `pip install py-spy`, and mostly root.
+
+Of the roles that wait for others only the samples that hold Python's lock count: where their CPU time goes. A keeper
+has one thread, and while it waits for a fork or for the disk all of its jobs wait: there every sample but sleep counts.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +28,21 @@ class Share(NamedTuple):
     total: float
 
 
-def top(collapsed: Iterable[str], most: int = 25) -> list[Share]:
+ASLEEP = "select (selectors.py"
+
+
+def top(collapsed: Iterable[str], most: int = 30) -> list[Share]:
     """Return the functions of collapsed stacks (`a;b;c 12` a line), those with the largest total first."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for line in collapsed:
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        if stack and count.isdigit():
+        if stack and count.isdigit() and ASLEEP not in frames[-1]:
             own[frames[-1]] += int(count)
             for frame in set(frames):
                 total[frame] += int(count)
-    samples = sum(own.values())
+    samples = sum(own.values()) or 1
     ranked = sorted(total, key=lambda frame: (-total[frame], frame))
     return [Share(frame, own[frame] / samples, total[frame] / samples) for frame in ranked[:most]]
 
@@ -43,7 +50,7 @@ def top(collapsed: Iterable[str], most: int = 25) -> list[Share]:
 class Recorder:
     """Samples one process from `start()` to `stop()` into *file*, as collapsed stacks."""
 
-    def __init__(self, pid: int, file: Path) -> None:
+    def __init__(self, role: str, pid: int, file: Path) -> None:
         beside = Path(sys.executable).with_name("py-spy")
         found = str(beside) if beside.exists() else shutil.which("py-spy")
         if found is None:
@@ -51,7 +58,7 @@ class Recorder:
         self.file = file
         self._argv = [
             found, "record", "--pid", str(pid), "--format", "raw", "--rate", "200", "--output", str(file),
-            "--duration", "unlimited", "--function", "--native",
+            "--duration", "unlimited", "--function", *([] if role == "keepers" else ["--gil"]),
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -77,8 +77,8 @@ class Plan(NamedTuple):
     shapes: int
     count_jobs: int
     idle_s: float
-    profile: str | None
-    profile_file: Path | None
+    profile: tuple[str, ...]
+    profile_folder: Path
 
 
 class Lane:
@@ -129,7 +129,7 @@ class Lane:
         bench.wait_active(self._standing)
         span = _span(readings[0], self._read())
         if recorder is not None:
-            _show_profile(plan, recorder)
+            _show_profile(recorder)
         ended_s = self._check(done)
         began_s = min(one.began_s for one in done)
         return Round(
@@ -186,8 +186,8 @@ def _span(before: Reading, after: Reading) -> Span:
     )
 
 
-def _show_profile(plan: Plan, recorder: Recorder) -> None:
-    say(f"{plan.profile}: share of samples in which it ran (own: not in something that it called)")
+def _show_profile(recorder: Recorder) -> None:
+    say("share of samples in which it ran (own: not in something that it called)")
     for share in recorder.stop():
         say(f"  {share.total:6.1%} {share.own:6.1%}  {share.function}")
     say(f"all stacks are in {recorder.file}")
@@ -270,11 +270,9 @@ def measure(out: Output, plan: Plan, queued: int, folder: Path) -> None:
             say(f"repetition {number + 1}: {plan.jobs} jobs, {rate:.1f} jobs/s, all checks passed")
         counted = lane.count() if plan.count_jobs else None
         emit(out, lane, plan, idle, rounds, counted)
-        if plan.profile is not None:
-            say(f"one more repetition, with py-spy on {plan.profile}")
-            pids = bench.pids()[plan.profile]
-            file = plan.profile_file or Path(f"shunter-{plan.profile}.collapsed")
-            lane.round(Recorder(pids[0], file))
+        for role in plan.profile:
+            say(f"one more repetition, with py-spy on {role}")
+            lane.round(Recorder(role, bench.pids()[role][0], plan.profile_folder / f"{role}.collapsed"))
         out.line(
             {
                 "benchmark": "throughput", "figure": "checks", "queued": queued, "jobs_ended": len(bench.replay.ended),
@@ -297,8 +295,10 @@ def measure(out: Output, plan: Plan, queued: int, folder: Path) -> None:
 @click.option("--count-jobs", default=200, show_default=True, type=click.IntRange(0, MOST_JOBS),
               help="Jobs of the extra pass under MONITOR; 0: none.")  # fmt: skip
 @click.option("--idle-s", default=5.0, show_default=True, type=click.FloatRange(min=1), help="How long to idle first.")
-@click.option("--profile", type=click.Choice(ROLES), help="One more repetition with py-spy on this role (first node).")
-@click.option("--profile-file", type=click.Path(dir_okay=False, path_type=Path), help="Where py-spy's stacks go.")
+@click.option("--profile", multiple=True, type=click.Choice(ROLES),
+              help="One more repetition with py-spy on this role (the first node's); repeatable.")  # fmt: skip
+@click.option("--profile-folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".",
+              show_default=True, help="Where py-spy's stacks go, one file a role.")  # fmt: skip
 @common
 def throughput(queued: tuple[int, ...], folder: Path, json_file: str | None, **options: Any) -> None:
     """Run many short jobs on a cluster of simulated GPUs, and say how fast and at what cost.

@@ -70,9 +70,9 @@ class Audit:
         assert len(set(shape)) == 1, f"job {job}: members differ: {shares}"
         assert self._shapes.setdefault(job, shape) == shape, f"job {job}: held {self._shapes[job]}, now {shape}"
         for share in shares:
-            for gpu in share.gpus:
-                holder = self._holders.setdefault((share.node, gpu), job)
-                assert holder == job, f"GPU {gpu} of {share.node} is held by jobs {holder} and {job}"
+            for index in share.gpus:
+                holder = self._holders.setdefault((share.node, index), job)
+                assert holder == job, f"GPU {index} of {share.node} is held by jobs {holder} and {job}"
 
     # what tests ask
 

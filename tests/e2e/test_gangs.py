@@ -25,7 +25,9 @@ def _no_files_of_other_tests(yard: Yard) -> None:
 
 
 def test_both_members_run_each_with_its_rank_and_one_master(yard: Yard) -> None:
-    job = yard.submit(WHO + '; echo "$MASTER_ADDR $MASTER_PORT $SHUNTER_NODES" >>"$FILES/masters"', gpus=2, nodes=2, env=env(yard))
+    job = yard.submit(
+        WHO + '; echo "$MASTER_ADDR $MASTER_PORT $SHUNTER_NODES" >>"$FILES/masters"', gpus=2, nodes=2, env=env(yard)
+    )
     (view,) = yard.ended(job)
     assert view.state == "succeeded"
     nodes = {yard.lines(f"member.{rank}")[0].split()[0] for rank in (0, 1)}

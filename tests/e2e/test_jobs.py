@@ -79,11 +79,9 @@ def test_a_folder_that_is_not_there_fails_and_names_it(yard: Yard) -> None:
 
 def test_a_job_finds_who_it_is_and_which_gpus_it_may_use(yard: Yard) -> None:
     job = yard.submit("env -0", gpus=2, name="who", user="ada", time="1h", max_retries=5, env={"MINE": "a = b\nc"})
-    (view,) = yard.ended(job)
+    yard.ended(job)
     env = dict(one.split("=", 1) for one in output(yard, job).split("\0") if one)
-    ((node, gpus),) = view.devices.items() if view.devices else ((view.job.name, ()),)
-    shares = yard.replayed().shape(job)
-    assert shares == (2,)
+    assert yard.replayed().shape(job) == (2,)
     expected = {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": env["SHUNTER_GPUS"],
@@ -131,7 +129,8 @@ def test_a_job_without_gpus_sees_none(yard: Yard) -> None:
 
 def test_a_job_may_write_into_its_folders(yard: Yard) -> None:
     job = yard.submit(
-        'echo weights >"$SHUNTER_CHECKPOINT_DIR/model" && echo note >"$SHUNTER_JOB_DIR/note" && [ ! -e "$SHUNTER_STOP_FILE" ]'
+        'echo weights >"$SHUNTER_CHECKPOINT_DIR/model" && echo note >"$SHUNTER_JOB_DIR/note"'
+        ' && [ ! -e "$SHUNTER_STOP_FILE" ]'
     )
     (view,) = yard.ended(job)
     assert view.state == "succeeded"
@@ -198,7 +197,7 @@ def test_a_queued_job_that_is_cancelled_never_runs(yard: Yard) -> None:
 
 def test_a_running_job_that_is_cancelled_gets_sigterm_and_the_stop_file(yard: Yard) -> None:
     job = yard.submit(
-        """trap 'ls "$SHUNTER_STOP_FILE" >/dev/null && echo saved; exit 85' TERM; echo ready; while :; do sleep 0.05; done"""
+        """trap '[ -e "$SHUNTER_STOP_FILE" ] && echo saved; exit 85' TERM; echo ready; while :; do sleep 0.05; done"""
     )
     pieces = yard.client.logs(job, follow=True)
     assert next(pieces) == "ready\n"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from shunter.domain.outcome import FailureClass
+from shunter.domain.report import JobView
 from tests.e2e.yard import Yard, eventually, psutil_wait, yard_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -27,13 +30,27 @@ fi
 """A first attempt that never ends, with a child in a session of its own; a second that finds the first's checkpoint."""
 
 
+class Waiter:
+    """Waits for jobs on a thread and a client of its own, through whatever happens to the gateway."""
+
+    def __init__(self, yard: Yard, ids: list[int]) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._client = yard.cluster.client()
+        self._views = self._pool.submit(self._client.wait, *ids, timeout_s=60)
+
+    def join(self) -> list[JobView]:
+        with self._pool, self._client:
+            return self._views.result()
+
+
 def test_gateway_coordinator_and_node_are_killed_in_turn_and_all_jobs_end_once_with_their_codes() -> None:
     with yard_of("n1=simulated:4", "n2=simulated:4") as yard:
         ids = [yard.held(name, code=10 + number) for number, name in enumerate(NAMES)]
         for name in NAMES:
             yard.wait_for_lines(name)
         epoch, incarnation = yard.client.cluster().epoch, yard.incarnation("n1")
-        assert len(set(yard.replayed().holding())) == 8
+        assert len(yard.replayed().holding()) == 8
+        waiter = Waiter(yard, ids)
         # Two jobs end while each role is down; they are on either node.
         for number, role in enumerate(("gateway", "coordinator", "node-n1")):
             ending = (NAMES[number], NAMES[number + 4])
@@ -45,7 +62,7 @@ def test_gateway_coordinator_and_node_are_killed_in_turn_and_all_jobs_end_once_w
         assert yard.new_epoch(epoch) == epoch + 1
         yard.joined_anew("n1", incarnation)
         yard.let_go(*NAMES)
-        views = yard.ended(*ids)
+        views = waiter.join()
         assert [view.exit_status for view in views] == [10 + number for number in range(8)]
         assert {(view.state, view.attempt, view.retries) for view in views} == {("failed", 1, 0)}
         assert [yard.lines(name) for name in NAMES] == [["start 1", "end 1"]] * 8
@@ -59,6 +76,7 @@ def test_all_roles_are_killed_at_once_and_the_jobs_do_not_notice() -> None:
             yard.wait_for_lines(name)
         yard.kill("gateway", "coordinator", "node-n1", "node-n2")
         yard.let_go(*NAMES)
+        yard.revived("gateway")
         assert [view.exit_status for view in yard.ended(*ids)] == list(range(8))
         assert [yard.lines(name) for name in NAMES] == [["start 1", "end 1"]] * 8
         yard.replayed().check_once(*ids)
@@ -84,16 +102,16 @@ def test_an_end_that_no_worker_saw_keeps_its_true_status() -> None:
         yard.kill("node-n1")
         yard.let_go("goes", "fails")
         for process in yard.processes(ids["dies"]):
-            with contextlib.suppress(OSError):
-                process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
         for name in ("goes", "fails", "dies"):
             eventually(lambda name=name: not yard.processes(ids[name]), f"{name} is over")  # type: ignore[misc]
         assert {yard.client.job(job).state for job in ids.values()} == {"running"}  # nobody has told the store
         yard.start("node-n1")
-        views = dict(zip(("goes", "fails", "dies"), yard.ended(*(ids[n] for n in ("goes", "fails", "dies"))), strict=True))
-        assert (views["goes"].state, views["fails"].exit_status) == ("succeeded", 23)
-        assert views["dies"].outcome is not None
-        assert views["dies"].outcome.signal == signal.SIGTERM
+        goes, fails, dies = yard.ended(ids["goes"], ids["fails"], ids["dies"])
+        assert (goes.state, fails.exit_status) == ("succeeded", 23)
+        assert dies.outcome is not None
+        assert dies.outcome.signal == signal.SIGTERM
         yard.let_go("stays")
         assert yard.ended(ids["stays"])[0].exit_status == 5
         yard.replayed().check_once(*ids.values())
@@ -127,7 +145,7 @@ def test_with_the_keeper_its_jobs_end_and_are_tried_again_elsewhere(with_worker:
 
 def test_a_worker_killed_between_claim_and_start_loses_no_job() -> None:
     """Jobs are submitted while the node's worker is killed again and again: whatever it was doing, each ends once."""
-    with yard_of("n1=simulated:4") as yard:
+    with yard_of("n1=simulated:4", watched=False) as yard:
         ids: list[int] = []
         for round_ in range(4):
             incarnation = yard.incarnation("n1")
@@ -137,6 +155,7 @@ def test_a_worker_killed_between_claim_and_start_loses_no_job() -> None:
                 yard.let_go(name)
             eventually(lambda: any(yard.client.job(job).state != "queued" for job in ids[-8:]), "some have begun")
             yard.kill("node-n1")
+            yard.start("node-n1")
             yard.joined_anew("n1", incarnation)
         views = yard.ended(*ids)
         assert [view.exit_status for view in views] == [*range(8)] * 4

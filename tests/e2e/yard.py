@@ -17,9 +17,10 @@ from typing import Final, TypeVar
 import psutil
 
 from shunter.domain.report import JobView, state_of
-from shunter.errors import ShunterError, Unavailable
+from shunter.errors import Unavailable
 from shunter.local.cluster import LocalCluster, NodePlan
 from shunter.sdk.client import Client
+from shunter.sdk.spec import make_spec
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
 from tests.e2e.audit import Audit
@@ -44,18 +45,18 @@ exit "$CODE"
 _numbers = count(1)
 
 
-def eventually(ask: Callable[[], T | None | bool], what: str, *, within_s: float = ENOUGH_S) -> T:
+def eventually(ask: Callable[[], T | None], what: str, *, within_s: float = ENOUGH_S) -> T:
     """Ask until the answer is neither None nor False, and return it; fail, saying *what* was waited for.
 
     A store or gateway that cannot be reached is no answer either.
     """
     deadline = time.monotonic() + within_s
     while True:
-        answer: T | None | bool = None
+        answer: T | None = None
         with contextlib.suppress(Unavailable):
             answer = ask()
         if answer is not None and answer is not False:
-            return answer  # type: ignore[return-value]  # True is a T then
+            return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:g} s: {what}")
         time.sleep(LOOK_AGAIN_S)
@@ -76,7 +77,7 @@ class Yard:
         self.plans = [NodePlan(name, gpus, CPUS) for name, _, gpus in (text.partition("=") for text in nodes)]
         self.watched = watched
         self.audit = Audit()
-        self.cluster: LocalCluster
+        self.cluster = self._new_cluster()
         self.client: Client
         self.store: Store
         self._watcher: threading.Thread | None = None
@@ -84,8 +85,11 @@ class Yard:
 
     # up and down
 
+    def _new_cluster(self) -> LocalCluster:
+        return LocalCluster(self.home, nodes=self.plans, cluster=self.name)
+
     def up(self) -> Yard:
-        self.cluster = LocalCluster(self.home, nodes=self.plans, cluster=self.name)
+        self.cluster = self._new_cluster()
         self.cluster.start()
         self.client = self.cluster.client()
         self.store = Store(self.cluster.redis.url)
@@ -96,8 +100,9 @@ class Yard:
 
     def down(self) -> None:
         """Stop the roles; jobs go on under their keepers."""
-        self.client.close()
-        self.store.close()
+        with contextlib.suppress(AttributeError):  # it never came up
+            self.client.close()
+            self.store.close()
         self.cluster.stop()
         if self._watcher is not None:
             self._watcher.join(ENOUGH_S)
@@ -125,24 +130,24 @@ class Yard:
         self._checked = len(states)
 
     def close(self) -> None:
-        """End everything, whatever state a failed test left it in."""
-        with contextlib.suppress(ShunterError, AttributeError):
-            self.down()
-        if self.processes():
-            for plan in self.plans:
-                with contextlib.suppress(OSError, ValueError):
-                    os.kill(self.keeper(plan.name), signal.SIGKILL)
+        """End everything at once, whatever state a failed test left it in."""
+        for role in self.cluster.roles.values():
+            if role.process is not None:
+                role.process.kill()
+        self.down()
+        for plan in self.plans:
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(self.keeper(plan.name), signal.SIGKILL)
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        with contextlib.suppress(AttributeError):
-            self.cluster.join_keepers()
+        self.cluster.join_keepers()
         shutil.rmtree(self.home, ignore_errors=True)
 
     # jobs
 
     def submit(self, command: str | list[str], **fields: object) -> int:
-        return self.client.submit(command=command, **fields).id
+        return self.client.submit(make_spec({"command": command, **fields})).id
 
     def held(self, name: str, *, code: int = 0, **fields: object) -> int:
         """Submit a job that runs until `let_go(name)`, then ends with *code*. It says both in `lines(name)`."""

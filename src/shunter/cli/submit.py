@@ -201,7 +201,7 @@ def _chosen(env: tuple[str, ...]) -> dict[str, str]:
 
 
 def _say_what_is_missing(client: Client, views: list[JobView], *, followed: bool) -> None:
-    """Tell who submits to a cluster that cannot run anything now, and who *followed* a job that may be silent for long."""
+    """Tell why nothing may happen for long: no node, no leader or, for a *followed* job, no free GPUs."""
     if not any(view.state == "queued" for view in views):
         return
     try:

@@ -89,13 +89,12 @@ class Exited(Struct, frozen=True, tag="exited"):
 
 
 class Requeued(Struct, frozen=True, omit_defaults=True, tag="requeued"):
-    """The attempt is over and the job goes back to the queue; *counts* says whether it used up a retry."""
+    """The attempt is over and the job goes back to the queue, not to be placed before *not_before_s*."""
 
     at_s: float
     by: str
     outcome: Outcome
     not_before_s: float = 0.0
-    counts: bool = True
 
 
 Event = (

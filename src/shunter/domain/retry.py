@@ -10,7 +10,7 @@ from typing import Final
 
 from shunter.domain.event import Event, Exited, MemberClaimed, MemberExited, MemberFailed, Requeued, Started
 from shunter.domain.job import Job
-from shunter.domain.outcome import INFRASTRUCTURE, Exit, FailureClass, Outcome, Result, classify
+from shunter.domain.outcome import INFRASTRUCTURE, Exit, Outcome, Result, classify
 from shunter.domain.phase import MemberExit, Reserved, Running, StopCause, Stopping
 from shunter.domain.transition import with_exit
 
@@ -37,10 +37,8 @@ def on_exit(job: Job, phase: Running | Stopping, rank: int, exit: Exit, *, by: s
             return MemberFailed(exit.ended_s, by, rank, exit)
         return MemberExited(exit.ended_s, by, rank, exit)
     outcome = verdict(phase, exits)
-    if outcome.failure in INFRASTRUCTURE:
-        counts = outcome.failure is not FailureClass.NOT_STARTED
-        if not counts or phase.retries < job.max_retries:
-            return Requeued(exit.ended_s, by, outcome, exit.ended_s + backoff_s(phase.retries), counts)
+    if outcome.failure in INFRASTRUCTURE and phase.retries < job.max_retries:
+        return Requeued(exit.ended_s, by, outcome, exit.ended_s + backoff_s(phase.retries))
     return Exited(exit.ended_s, by, outcome)
 
 

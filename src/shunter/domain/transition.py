@@ -126,7 +126,7 @@ def requeue_stopped(phase: Stopping, event: Requeued) -> Queued:
 
 def _again(phase: Running | Stopping, event: Requeued) -> Queued:
     past = PastAttempt(phase.attempt, phase.allocation.nodes, event.outcome, event.at_s, phase.started_s)
-    retries = phase.retries + event.counts
+    retries = phase.retries + 1
     return Queued(event.at_s, phase.attempt, retries, event.not_before_s, (*phase.past, past)[-PAST_KEPT:])
 
 

@@ -195,6 +195,7 @@ async def cancel_jobs(service: Service, request: Request[Any, Any, Any]) -> Canc
 @get("/v1/jobs/{job_id:int}/logs", summary="Read a job's log", media_type=MediaType.TEXT)
 async def job_logs(
     service: Service,
+    hub: Hub,
     job_id: int,
     attempt: Annotated[int | None, Parameter(ge=1)] = None,
     stream: str = "output",
@@ -205,20 +206,20 @@ async def job_logs(
 ) -> Response[Any]:
     """What the job printed, as text; with `follow` as server-sent events until the job has ended."""
     view, _ = await service.job(job_id)
-    logs.check_stream(stream)
     logs.check_attempt(view, attempt)
+    which = logs.Which(attempt, logs.check_stream(stream), offset, tail, rank)
     if follow:
-        parts = logs.follow(service, job_id, attempt, stream, offset, tail, rank)
-        return ServerSentEvent(_log_messages(parts))
-    return Stream(
-        logs.whole(service, view, attempt, stream, offset, tail, rank), media_type="text/plain; charset=utf-8"
-    )
+        return ServerSentEvent(_log_messages(logs.follow(service, hub, job_id, which)))
+    return Stream(logs.whole(service, view, which), media_type="text/plain; charset=utf-8")
 
 
-async def _log_messages(parts: AsyncIterator[logs.LogPart | JobView]) -> AsyncIterator[ServerSentEventMessage]:
+async def _log_messages(parts: AsyncIterator[logs.LogPart | JobView | None]) -> AsyncIterator[ServerSentEventMessage]:
     async for part in parts:
-        kind = "end" if isinstance(part, JobView) else "log"
-        yield ServerSentEventMessage(_encode(part).decode(), event=kind)
+        if part is None:
+            yield ServerSentEventMessage(data=None, comment="waiting")
+        else:
+            kind = "end" if isinstance(part, JobView) else "log"
+            yield ServerSentEventMessage(_encode(part).decode(), event=kind)
 
 
 @get("/v1/events", summary="Read or follow events")

@@ -33,9 +33,13 @@ class Hub:
 
         What came between two ticks is one tick: readers have cursors of their own.
         """
+        return self._ticks(self.version())
+
+    def version(self) -> int:
+        """Return a number that changes with every batch of entries: for readers that wait on something else too."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="event hub")
-        return self._ticks(self._count)
+        return self._count
 
     async def _ticks(self, seen: int) -> AsyncIterator[None]:
         while True:

@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from shunter.domain.report import JobView
 from shunter.errors import InvalidInput, NotFound
+from shunter.gateway.hub import Hub
 from shunter.gateway.service import Service
 
 CHUNK: Final = 256 * 1024
 GROWTH_CHECK_S: Final = 0.1
-STATE_CHECK_S: Final = 0.5
+KEEPALIVE_S: Final = 10.0
 STREAMS: Final = ("output", "stderr")
 
 
@@ -28,10 +29,19 @@ class LogPart(Struct, frozen=True):
     attempt: int
 
 
-def log_path(storage: Path, job_id: int, attempt: int, stream: str, rank: int = 0) -> Path:
-    """Return where the node wrote it (the same layout as the agent's `environment.output_file`)."""
-    folder = PurePosixPath(storage) / "jobs" / str(job_id) / f"attempt-{attempt}"
-    return Path(folder / (f"{stream}.{rank}.log" if rank else f"{stream}.log"))
+class Which(Struct, frozen=True):
+    """Which part of a log is asked for: *tail* lines from the end, else from byte *offset*; *rank* is the member."""
+
+    attempt: int | None = None
+    stream: str = "output"
+    offset: int = 0
+    tail: int | None = None
+    rank: int = 0
+
+    def path(self, storage: Path, job_id: int, attempt: int) -> Path:
+        """Return where the node wrote it (the same layout as the agent's `environment.output_file`)."""
+        folder = PurePosixPath(storage) / "jobs" / str(job_id) / f"attempt-{attempt}"
+        return Path(folder / (f"{self.stream}.{self.rank}.log" if self.rank else f"{self.stream}.log"))
 
 
 def check_stream(stream: str) -> str:
@@ -79,18 +89,15 @@ def _tail_start(path: Path, size: int, lines: int) -> int:
     return 0
 
 
-async def whole(
-    service: Service, view: JobView, attempt: int | None, stream: str, offset: int, tail: int | None, rank: int
-) -> AsyncIterator[bytes]:
-    """Yield the log as it is now. Raises NotFound for an attempt that never was."""
-    number = check_attempt(view, attempt)
-    path = log_path(service.settings.storage, view.id, number, check_stream(stream), rank)
+async def whole(service: Service, view: JobView, which: Which) -> AsyncIterator[bytes]:
+    """Yield the log as it is now."""
+    path, offset = which.path(service.settings.storage, view.id, check_attempt(view, which.attempt)), which.offset
     while True:
-        data, offset = await asyncio.to_thread(read, path, offset, tail)
+        data, offset = await asyncio.to_thread(read, path, offset, which.tail)
         if not data:
             return
         yield data
-        if tail is not None:
+        if which.tail is not None:
             return
 
 
@@ -107,33 +114,39 @@ def check_attempt(view: JobView, attempt: int | None) -> int:
     return attempt
 
 
-async def follow(
-    service: Service, job_id: int, attempt: int | None, stream: str, offset: int, tail: int | None, rank: int
-) -> AsyncIterator[LogPart | JobView]:
-    """Yield the log as it grows, over all later attempts unless one is given; at last the job as it ended."""
+async def follow(service: Service, hub: Hub, job_id: int, which: Which) -> AsyncIterator[LogPart | JobView | None]:
+    """Yield the log as it grows, over all later attempts unless one is given; at last the job as it ended.
+
+    None is yielded when nothing came for a while, so that the connection is not taken for dead.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    version = hub.version()
     view, _ = await service.job(job_id)
-    number = check_attempt(view, attempt)
-    loop = asyncio.get_running_loop()
-    checked = loop.time()
+    number, offset, tail = check_attempt(view, which.attempt), which.offset, which.tail
+    quiet_s = 0.0
     while True:
         # The state is read before the file: what an ended job wrote is all there.
-        ended, latest = view.ended_s is not None, view.attempt
-        path = log_path(service.settings.storage, job_id, number, stream, rank)
         while True:
+            path = which.path(service.settings.storage, job_id, number)
             data, offset = await asyncio.to_thread(read, path, offset, tail)
             tail = None
             if not data:
                 break
+            quiet_s = 0.0
             if text := decoder.decode(data):
-                yield LogPart(text, offset, number)
-        if attempt is None and number < latest:
-            number, offset = number + 1 if number else latest, 0
+                # The offset to go on from is before a character of which only the first bytes are there.
+                yield LogPart(text, offset - len(decoder.getstate()[0]), number)
+        if which.attempt is None and number < view.attempt:
+            number, offset = number + 1 if number else view.attempt, 0
             continue
-        if ended or (attempt is not None and attempt < latest):
+        if view.ended_s is not None or number < view.attempt:
             yield view
             return
         await asyncio.sleep(GROWTH_CHECK_S)
-        if loop.time() - checked >= STATE_CHECK_S or number == 0:
+        quiet_s += GROWTH_CHECK_S
+        if quiet_s >= KEEPALIVE_S:
+            quiet_s = 0.0
+            yield None
+        if hub.version() != version:
+            version = hub.version()
             view, _ = await service.job(job_id)
-            checked = loop.time()

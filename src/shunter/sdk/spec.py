@@ -73,7 +73,12 @@ def located(spec: JobSpec) -> JobSpec:
     """Return *spec* with what the server cannot know: an absolute folder (default: this one) and this user's name."""
     cwd = Path(spec.cwd).expanduser() if spec.cwd else Path()
     if not cwd.is_absolute():
-        cwd = Path.cwd() / cwd
+        try:
+            cwd = Path.cwd() / cwd
+        except FileNotFoundError as error:
+            raise InvalidInput(
+                "cwd: the current folder is gone", field="cwd", fix="change to one that is there, or name one"
+            ) from error
     return msgspec.structs.replace(spec, cwd=str(cwd), user=spec.user or _user())
 
 

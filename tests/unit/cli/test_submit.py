@@ -195,6 +195,14 @@ def test_job_file_that_is_no_text_or_too_large_is_refused(cli: Cli, gateway: Fak
     assert cli("submit", "b.yaml").err.startswith("shunter: file: expected at most 1 MiB, got 2.0 MiB in b.yaml")
 
 
+def test_current_folder_that_is_gone_is_refused(cli: Cli, gateway: FakeGateway, home: Path) -> None:
+    gone = home / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert cli("submit", "--", "x").err.startswith("shunter: cwd: the current folder is gone; change to one")
+
+
 # refused by the server
 
 

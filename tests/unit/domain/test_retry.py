@@ -156,10 +156,11 @@ def test_a_job_without_retries_is_lost_at_once() -> None:
     assert event.outcome.result is Result.LOST
 
 
-def test_an_attempt_that_never_started_does_not_count_even_when_retries_are_used_up() -> None:
-    event = on_exit(job(max_retries=3), Running(4, SOLO, 5.0, retries=3), 0, NOT_STARTED, by="n1")
-    assert isinstance(event, Requeued)
-    assert event.counts is False
+def test_an_attempt_that_never_started_uses_up_retries_too() -> None:
+    retried = on_exit(job(max_retries=3), Running(3, SOLO, 5.0, retries=2), 0, NOT_STARTED, by="n1")
+    assert isinstance(retried, Requeued)
+    lost = on_exit(job(max_retries=3), Running(4, SOLO, 5.0, retries=3), 0, NOT_STARTED, by="n1")
+    assert isinstance(lost, Exited)
 
 
 def test_backoff_doubles_up_to_its_cap() -> None:

@@ -184,12 +184,11 @@ def test_a_cancel_before_the_start_ends_the_job_at_once_and_says_who_did_it(kind
     assert (ended.started_s, ended.allocation, ended.retries, ended.past) == (None, None, 1, PAST)
 
 
-@pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize("kind", [Running, Stopping])
-def test_a_requeue_uses_up_a_retry_only_when_it_counts(kind: type[Phase], counts: bool) -> None:
-    queued = apply(PHASES[kind], Requeued(20.0, "n2", LOST, 22.0, counts))
+def test_a_requeue_uses_up_a_retry(kind: type[Phase]) -> None:
+    queued = apply(PHASES[kind], Requeued(20.0, "n2", LOST, 22.0))
     assert isinstance(queued, Queued)
-    assert queued.retries == (2 if counts else 1)
+    assert queued.retries == 2
     assert (queued.attempt, queued.since_s, queued.not_before_s) == (2, 20.0, 22.0)
 
 
