@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import threading
 import time
@@ -36,6 +37,8 @@ class Loop:
         self._policy = policy
         self._name = name
         self._token = secrets.token_hex(8)
+        # Not the leadership's: after a short outage of the store the same epoch goes on, and its ids must not repeat.
+        self._allocation_numbers = itertools.count(1)
         self._renew_at = 0.0
         self.stop = threading.Event()
 
@@ -55,7 +58,15 @@ class Loop:
                 self.stop.wait(RETRY_S)
 
     def _lead(self, leadership: Leadership) -> None:
-        coordinator = Coordinator(self._store, self._keys, self._dispatcher, self._policy, leadership, self._name)
+        coordinator = Coordinator(
+            self._store,
+            self._keys,
+            self._dispatcher,
+            self._policy,
+            leadership,
+            self._name,
+            self._allocation_numbers,
+        )
         self._renew_at = time.monotonic() + RENEW_S
         coordinator.begin()
         while not self.stop.is_set():

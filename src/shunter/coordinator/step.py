@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -36,10 +36,20 @@ log = structlog.get_logger("coordinator")
 
 
 class Coordinator:
-    """A leader under *leadership*. Raises StaleLeader when it no longer leads, Unavailable when the store is away."""
+    """A leader under *leadership*. Raises StaleLeader when it no longer leads, Unavailable when the store is away.
+
+    *numbers* makes its allocation ids unique within the epoch, so whoever leads on in the same epoch goes on with them.
+    """
 
     def __init__(
-        self, store: Store, keys: Keys, dispatcher: CeleryDispatcher, policy: Policy, leadership: Leadership, name: str
+        self,
+        store: Store,
+        keys: Keys,
+        dispatcher: CeleryDispatcher,
+        policy: Policy,
+        leadership: Leadership,
+        name: str,
+        numbers: Iterator[int],
     ) -> None:
         self._store = store
         self._keys = keys
@@ -47,7 +57,7 @@ class Coordinator:
         self._policy = policy
         self._leadership = leadership
         self._name = name
-        self._allocations = 0
+        self._numbers = numbers
         self._refusals: tuple[Refusal, ...] | None = None
         self._published: tuple[Refusal, ...] | None = None
         self._published_at = 0.0
@@ -130,8 +140,7 @@ class Coordinator:
         good = self._verified(plan)
         moves = []
         for placement in good:
-            self._allocations += 1
-            allocation_id = AllocationId(f"{self._leadership.epoch}.{self._allocations}")
+            allocation_id = AllocationId(f"{self._leadership.epoch}.{next(self._numbers)}")
             event: Event = Placed(now_s, self._name, Allocation(allocation_id, placement.shares))
             moves.append(commands.move(placement.job_id, self.follower.records[placement.job_id], event))
         return self._commit(moves)

@@ -99,7 +99,9 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
         },
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=OpenAPIConfig("Shunter", __version__, path="/_openapi", render_plugins=[]),
+        openapi_config=OpenAPIConfig(
+            "Shunter", __version__, path="/_openapi", render_plugins=[], use_handler_docstrings=True
+        ),
         request_max_body_size=MAX_BODY_BYTES,
     )
 

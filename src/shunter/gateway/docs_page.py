@@ -12,16 +12,19 @@ from shunter.domain.job import JobSpec
 
 
 def openapi(app: Litestar) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document. The body of `POST /v1/jobs` is read by hand, so its schema is added here."""
+    """Return the OpenAPI 3.1 document. Bodies that are read by hand, for their errors, get their schema here."""
     document: dict[str, Any] = app.openapi_schema.to_schema()
     schemas, components = msgspec.json.schema_components([JobSpec], ref_template="#/components/schemas/{name}")
     document.setdefault("components", {}).setdefault("schemas", {}).update(components)
     one = schemas[0]
     body = {"oneOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 1000}]}
-    document["paths"]["/v1/jobs"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": body}},
-    }
+    ids = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 1000}
+    cancel = {"type": "object", "properties": {"ids": ids}, "required": ["ids"], "additionalProperties": False}
+    for path, schema in (("/v1/jobs", body), ("/v1/jobs/cancel", cancel)):
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
     return document
 
 
@@ -90,6 +93,9 @@ def _name(schema: dict[str, Any]) -> str:
             return " or ".join(_name(one) for one in schema[union])
     if "const" in schema:
         return f"<code>{html.escape(str(schema['const']))}</code>"
+    if schema.get("properties"):
+        inner = (f"<code>{html.escape(name)}</code>: {_name(one)}" for name, one in schema["properties"].items())
+        return f"{{ {', '.join(inner)} }}"
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_name(schema.get('items') or {})}"

@@ -86,7 +86,8 @@ class Keeper:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
         self._idle_since = boot_time_s()
-        self._cgroups = cgroup_base(f"shunter-{node}-{os.getpid()}")
+        wanted = os.environ.get("SHUNTER_CGROUP") != "off"
+        self._cgroups = cgroup_base(f"shunter-{node}-{os.getpid()}") if wanted else None
         self._bury_the_lost()
         self._selector = selectors.DefaultSelector()
         self._listen(socket_path(folder / "keeper.sock"))
