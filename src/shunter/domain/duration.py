@@ -43,8 +43,8 @@ def _seconds(text: str) -> int | None:
 
 
 def format_duration(seconds: float) -> str:
-    """Return *seconds* (never below 0) in at most two units: `0.4s`, `12s`, `3m05s`, `2h10m`, `4d03h`; an int as `5s`."""
-    seconds = max(seconds, 0)
+    """Return *seconds* (at least 0) in at most two units: `0.4s`, `12s`, `3m05s`, `2h10m`, `4d03h`, an int as `5s`."""
+    seconds = max(seconds, type(seconds)(0))
     if seconds < 9.95 and not isinstance(seconds, int):
         return f"{seconds:.1f}s"
     whole = round(seconds)

@@ -90,8 +90,9 @@ def test_seconds_written_in_each_form_read_back_the_same(seconds: int) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-3, "0.0s"),
-        (0, "0.0s"),
+        (-3.0, "0.0s"),
+        (0.0, "0.0s"),
+        (5, "5s"),
         (0.42, "0.4s"),
         (9.94, "9.9s"),
         (9.96, "10s"),
