@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from benchmarks.output import BenchmarkFailed
@@ -86,17 +87,24 @@ def submit_together(
     else:
         ready, go, answers = threading.Semaphore(0), threading.Event(), queue.Queue()  # type: ignore[assignment]
         runners = [threading.Thread(target=_run, args=(one, ready, go, answers), daemon=True) for one in shares]
-    for runner in runners:
-        runner.start()
-    for _ in runners:
-        if not ready.acquire(True, READY_TIMEOUT_S):
-            raise BenchmarkFailed("a submitter did not start")
-    before()
-    go.set()
-    done = [_answer(answers, runners) for _ in runners]
-    for runner in runners:
-        runner.join(10)
-    return done
+    try:
+        for runner in runners:
+            runner.start()
+        for _ in runners:
+            if not ready.acquire(True, READY_TIMEOUT_S):
+                raise BenchmarkFailed("a submitter did not start")
+        before()
+        go.set()
+        return [_answer(answers, runners) for _ in runners]
+    except BaseException:
+        for runner in runners:
+            if isinstance(runner, BaseProcess) and runner.is_alive():
+                runner.terminate()
+        raise
+    finally:
+        for runner in runners:
+            if runner.is_alive():
+                runner.join(5)
 
 
 def _answer(answers: Any, runners: list[Any]) -> Submitted:

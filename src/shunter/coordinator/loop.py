@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-import time
 from typing import Final
 
 import structlog
@@ -13,14 +12,17 @@ import structlog
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
 from shunter.errors import StaleLeader, Unavailable
+from shunter.runtime.process import boot_time_s
 from shunter.scheduling.policy import Policy
 from shunter.store import commands
-from shunter.store.commands import Leadership
+from shunter.store.commands import Lead, Leadership
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
 
 LEASE_MS: Final = 3_000
 RENEW_S: Final = 1.0
+TRUST_S: Final = 2.5
+"""How long after we asked for it a lease of LEASE_MS is taken for ours, without another look."""
 STANDBY_S: Final = 0.5
 RETRY_S: Final = 0.25
 
@@ -39,13 +41,13 @@ class Loop:
         self._token = secrets.token_hex(8)
         # Not the leadership's: after a short outage of the store the same epoch goes on, and its ids must not repeat.
         self._allocation_numbers = itertools.count(1)
-        self._renew_at = 0.0
+        self._asked_s = 0.0
         self.stop = threading.Event()
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
-                lead = self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+                lead = self._ask_to_lead()
                 if not lead.leading:
                     self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
                     continue
@@ -67,21 +69,26 @@ class Loop:
             self._name,
             self._allocation_numbers,
         )
-        self._renew_at = time.monotonic() + RENEW_S
         coordinator.begin()
         while not self.stop.is_set():
-            if time.monotonic() >= self._renew_at:
+            if boot_time_s() >= self._asked_s + RENEW_S:
                 self._renew(leadership)
                 coordinator.tick()
-            wait_s = max(self._renew_at - time.monotonic(), 0.001)
+            wait_s = max(self._asked_s + RENEW_S - boot_time_s(), 0.001)
             if coordinator.unpublished:
                 wait_s = min(wait_s, PUBLISH_EVERY_S)
             cursor = coordinator.follower.cursor
-            coordinator.step(self._store.run(commands.events(self._keys, cursor, block_ms=int(wait_s * 1000))))
+            entries = self._store.run(commands.events(self._keys, cursor, block_ms=int(wait_s * 1000)))
+            if boot_time_s() >= self._asked_s + TRUST_S:
+                self._renew(leadership)  # we were paused: another may lead by now, and these entries are its to act on
+            coordinator.step(entries)
         self._store.run(commands.resign(self._keys, leadership))
 
+    def _ask_to_lead(self) -> Lead:
+        self._asked_s = boot_time_s()
+        return self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+
     def _renew(self, leadership: Leadership) -> None:
-        self._renew_at = time.monotonic() + RENEW_S
-        lead = self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+        lead = self._ask_to_lead()
         if not lead.leading or lead.epoch != leadership.epoch:
             raise StaleLeader(f"leader: {lead.leader} leads with epoch {lead.epoch}")

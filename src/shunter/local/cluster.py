@@ -22,11 +22,15 @@ from typing import IO, Final
 import structlog
 from msgspec import Struct
 
+from shunter.domain.ids import Incarnation
 from shunter.errors import Conflict, SetupError, ShunterError
 from shunter.gateway.auth import load_or_make_token
 from shunter.runtime.process import tied_to_parent
 from shunter.sdk.client import Client
+from shunter.store import commands
 from shunter.store.embedded import EmbeddedRedis
+from shunter.store.keys import Keys
+from shunter.store.redis import Store
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -148,6 +152,7 @@ class LocalCluster:
         logs = self.home / "logs"
         logs.mkdir(exist_ok=True)
         self.redis.start(log=logs / "redis.log")
+        earlier = self._incarnations()
         load_or_make_token(self.home / "token")
         env = {name: value for name, value in os.environ.items() if name not in ("SHUNTER_REDIS", "SHUNTER_URL")}
         env |= {"SHUNTER_HOME": str(self.home), "SHUNTER_CLUSTER": self.cluster}
@@ -163,7 +168,7 @@ class LocalCluster:
             role = Role(name, [sys.executable, "-m", *argv, *common], env, logs / f"{name}.log")
             self.roles[name] = role
             role.start()
-        self._wait_ready()
+        self._wait_ready(earlier)
         endpoint = {"url": self.url, "pid": os.getpid(), "cluster": self.cluster, "started_s": time.time()}
         path = self.home / "endpoint.json"
         path.with_suffix(".new").write_text(json.dumps(endpoint) + "\n")
@@ -181,7 +186,15 @@ class LocalCluster:
     def client(self) -> Client:
         return Client(self.url, (self.home / "token").read_text().strip())
 
-    def _wait_ready(self) -> None:
+    def _incarnations(self) -> frozenset[Incarnation]:
+        """Return the incarnations that joined before this start: the store knows them, and they are no more."""
+        store = Store(self.redis.url)
+        try:
+            return frozenset(node.incarnation for node in store.run(commands.nodes(Keys(self.cluster))))
+        finally:
+            store.close()
+
+    def _wait_ready(self, earlier: frozenset[Incarnation]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         wanted = {node.name for node in self.nodes}
         with self.client() as client:
@@ -191,7 +204,7 @@ class LocalCluster:
                         raise SetupError(f"{role.name}: did not start:\n{role.tail()}", fix=f"see {role.log_file}")
                 if _answers(self._host, self.url):
                     with contextlib.suppress(ShunterError):
-                        ready = {view.node.name for view in client.nodes() if view.state != "silent"}
+                        ready = {view.node.name for view in client.nodes() if view.node.incarnation not in earlier}
                         if wanted <= ready and client.cluster().leader:
                             return
                 if time.monotonic() > deadline:

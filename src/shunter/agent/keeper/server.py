@@ -280,7 +280,7 @@ class Keeper:
         member.stopping = True
         if member.cgroup:
             member.cgroup.kill()
-        kill_all(members(None if member.status is not None else member.pid, member.start.marker))
+        kill_all(members(member.pid, member.start.marker))
 
     def _reap(self, _: object) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -317,7 +317,7 @@ class Keeper:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
-        return bool(members(None, member.start.marker))
+        return bool(members(member.pid, member.start.marker))
 
     def _exit(self, member: Member) -> Exit:
         assert member.status is not None

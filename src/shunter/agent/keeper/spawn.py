@@ -6,6 +6,7 @@ and its `preexec_fn` says nothing of which step failed. The keeper has one threa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -31,18 +32,13 @@ def spawn(start: Start, cgroup: int | None) -> int:
     """Start the member and return its pid once its command runs. Raises LaunchError, saying why, if it does not."""
     out, err = _open_output(start)
     try:
-        read, write = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            _child(start, cgroup, out, err, write)
-        os.close(write)
-        with os.fdopen(read, "rb") as pipe:
-            said = pipe.read()
+        pid, said = _fork(start, cgroup, out, err)
         if said:
             os.waitpid(pid, 0)
             step, number = said.decode().split()
             error = _explain(start, int(step), int(number))
-            os.write(out, f"shunter: {error}\n".encode())
+            with contextlib.suppress(OSError):  # a full disk: the reason is still in the job's record
+                os.write(out, f"shunter: {error}\n".encode())
             raise error
         return pid
     finally:
@@ -50,28 +46,53 @@ def spawn(start: Start, cgroup: int | None) -> int:
             os.close(descriptor)
 
 
+def _fork(start: Start, cgroup: int | None, out: int, err: int) -> tuple[int, bytes]:
+    """Return the child's pid and what it said before its command replaced it: nothing, unless it failed."""
+    keeper = os.getpid()
+    try:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(read, "rb") as pipe:
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    _child(start, cgroup, out, err, write, keeper)
+            finally:
+                os.close(write)
+            return pid, pipe.read()
+    except OSError as error:
+        # Too many processes or open files on this node: not the job's doing, and no reason to end the other jobs.
+        raise LaunchError(f"starting a process failed: {error.strerror}", FailureClass.NOT_STARTED) from error
+
+
 def _open_output(start: Start) -> tuple[int, int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    out = -1
     try:
         Path(start.folder).mkdir(parents=True, exist_ok=True)
         Path(start.stdout).parent.mkdir(parents=True, exist_ok=True)
         out = os.open(start.stdout, flags, 0o640)
         return out, out if start.stderr == start.stdout else os.open(start.stderr, flags, 0o640)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if out >= 0:
+            os.close(out)
+        if not isinstance(error, OSError):  # a zero byte in a name
+            raise LaunchError(f"cannot write its output to {start.folder}: {error}") from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         failure = FailureClass.DISK_FULL if full else FailureClass.LAUNCH_FAILED
         raise LaunchError(f"cannot write its output to {error.filename}: {error.strerror}", failure) from error
 
 
-def _child(start: Start, cgroup: int | None, out: int, err: int, pipe: int) -> None:
+def _child(start: Start, cgroup: int | None, out: int, err: int, pipe: int, keeper: int) -> None:
     step = 0
     try:
         os.setsid()
         die_with_parent(signal.SIGKILL)
+        if os.getppid() != keeper:
+            os._exit(127)  # the keeper died before prctl was called: nobody would ever watch us
         if cgroup is not None:
             os.write(cgroup, b"0")
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGHUP):
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (out, 1), (err, 2)):
@@ -82,12 +103,16 @@ def _child(start: Start, cgroup: int | None, out: int, err: int, pipe: int) -> N
         os.execvpe(start.argv[0], start.argv, start.env)
     except OSError as error:
         os.write(pipe, f"{step} {error.errno}".encode())
+    except Exception:
+        # What Python itself refuses: a zero byte, `=` in a variable's name, no command at all.
+        os.write(pipe, f"{step} {errno.EINVAL}".encode())
     finally:
         os._exit(127)
 
 
 def _explain(start: Start, step: int, number: int) -> LaunchError:
+    command = start.argv[0] if start.argv else ""
     if step == 2 and number == errno.ENOENT:
-        return LaunchError(f"command not found: {start.argv[0]}", code=127)
-    subject = {1: f" {start.cwd}", 2: f" {start.argv[0]}"}.get(step, "")
-    return LaunchError(f"{_STEPS[step]}{subject} failed: {os.strerror(number)}")
+        return LaunchError(f"command not found: {command}", code=127)
+    what = f"{_STEPS[step]} {('', start.cwd, command)[step]}".rstrip()
+    return LaunchError(f"{what} failed: {os.strerror(number)}")

@@ -85,12 +85,14 @@ def has_marker(pid: int, marker: str) -> bool:
     return f"SHUNTER_MEMBER={marker}".encode() in environ.split(b"\0")
 
 
-def members(main: int | None, marker: str) -> set[int]:
-    """Return the living processes of a member: those of its session or with its marker, and all below them."""
+def members(session: int | None, marker: str) -> set[int]:
+    """Return the living processes of a member: those of its *session* or with its marker, and all below them.
+
+    The session is its main process's pid. Linux gives that number to nobody else while a process is left in the session,
+    so it may be asked for after the main process was reaped, as long as the answer has never been empty since.
+    """
     table = {pid: row for pid, row in processes().items() if row[2] != "Z" and pid != os.getpid()}
-    ours = {pid for pid, (_, session, _) in table.items() if (main and session == main) or has_marker(pid, marker)}
-    if main in table:
-        ours.add(main)
+    ours = {pid for pid, (_, its, _) in table.items() if (session and its == session) or has_marker(pid, marker)}
     grown = True
     while grown:
         more = {pid for pid, (parent, _, _) in table.items() if parent in ours and pid not in ours}

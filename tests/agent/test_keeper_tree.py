@@ -1,0 +1,130 @@
+"""A member is over when no process of it is left, however its processes hide; and only its own are ended."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shunter.agent.keeper.protocol import Ended
+from tests.agent.conftest import BOTH
+from tests.agent.rig import Rig, eventually, gone
+
+pytestmark = BOTH
+
+DAEMON = "(setsid bash -c 'echo $$ > $SIGNS/child; exec sleep 600' $0 &) ; read -r < $SIGNS/go; exit 5"
+"""Double-forks a child into a session of its own, says its pid, and ends when it is told to."""
+
+
+def wait_for_child(rig: Rig, script: str) -> tuple[str, int]:
+    """Start *script*; return its allocation and the pid that it gives in the sign `child`."""
+    child = rig.sign("child")
+    rig.sign("go")
+    return rig.send(script), int(child.word())
+
+
+def go(rig: Rig) -> None:
+    (rig.jobs / "go").write_text("\n")
+
+
+def test_a_double_forked_child_in_its_own_session_is_ended_before_the_end_is_told(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, DAEMON)
+    assert not gone(child)
+    go(rig)
+    ended = rig.ended(allocation)
+    assert gone(child)
+    assert (ended.exit.code, ended.exit.signal, ended.exit.failure) == (5, None, None)
+
+
+def test_a_child_in_the_background_is_ended_before_the_end_is_told(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, "sleep 600 & echo $! > $SIGNS/child; exit 5")
+    assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+
+
+def test_a_child_that_cleared_its_environment_is_known_by_its_session(rig: Rig) -> None:
+    other = rig.start("sleep 600")
+    script = "env -i bash -c 'echo $$ > '$SIGNS'/child; exec sleep 600' $0 & read -r < $SIGNS/go; exit 5"
+    allocation, child = wait_for_child(rig, script)
+    go(rig)
+    assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+    assert not gone(other.pid)
+
+
+def test_a_child_that_hides_by_session_and_environment_is_known_by_its_cgroup(rig: Rig, containment: str) -> None:
+    if containment != "cgroup":
+        pytest.skip("without cgroups such a child is found only through its parent: the guarantees say so")
+    script = "(setsid env -i bash -c 'echo $$ > '$SIGNS'/child; exec sleep 600' $0 &); read -r < $SIGNS/go; exit 5"
+    allocation, child = wait_for_child(rig, script)
+    go(rig)
+    assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+
+
+def test_a_stop_now_ends_a_tree_with_all_its_hidden_branches(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, DAEMON)
+    live = rig.live(allocation)
+    rig.stop(live, now=True)
+    assert rig.ended(live).exit.signal == signal.SIGKILL
+    assert gone(child)
+
+
+def test_children_that_ignore_sigterm_are_ended_with_a_job_that_obeys_it(rig: Rig) -> None:
+    script = "trap '' TERM; sleep 600 & trap - TERM; echo $! > $SIGNS/child; wait"
+    allocation, child = wait_for_child(rig, script)
+    live = rig.live(allocation)
+    rig.stop(live)
+    assert rig.ended(live).exit.signal == signal.SIGTERM
+    assert gone(child)
+
+
+def test_a_tree_that_grows_while_it_is_killed_is_ended(rig: Rig) -> None:
+    """Each branch starts another before it ends, for as long as nobody is quicker."""
+    script = "grow() { sleep 0.001; grow & }; for n in 1 2 3; do grow & done; echo $$ > $SIGNS/child; sleep 600"
+    allocation, _ = wait_for_child(rig, script)
+    live = rig.live(allocation)
+    rig.stop(live, now=True)
+    rig.ended(live)
+    rig.assert_nothing_left()
+
+
+def test_a_frozen_child_is_ended(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, DAEMON)
+    psutil.Process(child).suspend()
+    go(rig)
+    assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+
+
+def test_the_end_of_one_job_leaves_the_others_alone(rig: Rig) -> None:
+    one, its_child = wait_for_child(rig, DAEMON)
+    others = [rig.start("sleep 600 & wait") for _ in range(2)]
+    children = eventually(
+        lambda: [child for live in others for child in psutil.Process(live.pid).children()] or None,
+        "the others have children",
+    )
+    go(rig)
+    rig.ended(one)
+    assert gone(its_child)
+    assert not any(gone(pid) for pid in [*(live.pid for live in others), *(child.pid for child in children)])
+
+
+def test_orphans_that_end_by_themselves_are_reaped(rig: Rig) -> None:
+    live = rig.start("for n in 1 2 3; do (sleep 0 &); done; exec sleep 600")
+    eventually(lambda: len(rig.keeper.children()) == 1, "the keeper has one child, the job")
+    rig.stop(live, now=True)
+    assert isinstance(rig.ended(live), Ended)
+
+
+def test_the_cgroup_of_a_job_is_there_while_it_runs_and_gone_with_it(rig: Rig, containment: str) -> None:
+    if containment != "cgroup":
+        pytest.skip("about cgroups")
+    base = Path(rig.ready.cgroup)
+    live = rig.start("sleep 600")
+    assert str(live.pid) in (base / live.allocation / "cgroup.procs").read_text().split()
+    rig.stop(live, now=True)
+    rig.ended(live)
+    assert [path.name for path in base.iterdir() if path.is_dir()] == []
