@@ -61,7 +61,9 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         folder = tmp_path / f"disk-{next(numbers)}"
         folder.mkdir()
         options = f"size={kib}k,nr_inodes={inodes}"
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        )
         if done.returncode != 0:
             pytest.skip(f"this machine lets nobody mount a tmpfs: {done.stderr.decode().strip()}")
         mounted.append(folder)

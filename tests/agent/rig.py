@@ -215,7 +215,9 @@ class Rig:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                own = self.mark in "\0".join(process.cmdline()) or self.mark in process.environ().get("SHUNTER_MEMBER", "")
+                own = self.mark in "\0".join(process.cmdline()) or self.mark in process.environ().get(
+                    "SHUNTER_MEMBER", ""
+                )
                 if own and process.status() != psutil.STATUS_ZOMBIE and process.pid not in self._keepers():
                     found.append(process)
         return found
@@ -243,7 +245,8 @@ class Rig:
             with contextlib.suppress(OSError):
                 os.kill(ready.pid, signal.SIGKILL)
         for process in self.leftovers():
-            process.kill()
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         for client in self._clients:
             client.close()
             if client._child is not None:  # it outlives a worker by design, but not a test

@@ -160,7 +160,11 @@ def open_files() -> set[str]:
 
 def test_launches_that_fail_leave_no_open_file_behind(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    ways: list[dict[str, Any]] = [{"cwd": "/no/such"}, {"stderr": f"{tmp_path}/file/below"}, {"folder": f"{tmp_path}/file/x"}]
+    ways: list[dict[str, Any]] = [
+        {"cwd": "/no/such"},
+        {"stderr": f"{tmp_path}/file/below"},
+        {"folder": f"{tmp_path}/file/x"},
+    ]
     before = rig.keeper.num_fds()
     for way in ways:
         rig.run("true", **way)
@@ -206,7 +210,13 @@ def test_a_job_has_exactly_the_environment_and_folder_it_was_given(rig: Rig, tmp
     ended = rig.run("/usr/bin/env", "-0", cwd=str(tmp_path), env={"WORD": "a b\n=c", "EMPTY": ""})
     pairs = dict(one.split("=", 1) for one in rig.output(ended).split("\0") if one)
     marker = f"{rig.mark}:{ended.job_id}"
-    given = {"PATH": os.environ["PATH"], "SHUNTER_MEMBER": marker, "SIGNS": str(rig.jobs), "WORD": "a b\n=c", "EMPTY": ""}
+    given = {
+        "PATH": os.environ["PATH"],
+        "SHUNTER_MEMBER": marker,
+        "SIGNS": str(rig.jobs),
+        "WORD": "a b\n=c",
+        "EMPTY": "",
+    }
     assert pairs == given
     assert rig.output(rig.run("pwd; true", cwd=str(tmp_path))) == f"{tmp_path}\n"
 

@@ -1,4 +1,4 @@
-"""What a job costs Redis, counted, not timed: the same whether ten or two thousand others wait."""
+"""What a job costs Redis, counted, not timed: the same whether ten or a thousand others wait."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.e2e.yard import Yard, eventually, yard_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
-MEASURED: Final = 60
-IDLE_S: Final = 2.0
+MEASURED: Final = 40
+IDLE_S: Final = 1.5
 MOST_CLIENT_COMMANDS: Final = 15.0
 
 
@@ -91,21 +91,18 @@ def cost(yard: Yard) -> tuple[Cost, Heard]:
 
 def test_the_redis_commands_of_a_job_do_not_depend_on_how_many_wait() -> None:
     with yard_of("n1=simulated:4", "n2=simulated:1") as yard:
-        blocker = yard.held("blocker", gpus=4)
+        yard.held("blocker", gpus=4)
         yard.wait_for_lines("blocker")
         waiting = [JobSpec(command=["true"], gpus=4)]
         yard.client.submit_many(waiting * 10)
         few, heard = cost(yard)
-        yard.client.submit_many(waiting * 1_990)
+        yard.client.submit_many(waiting * 990)
         many, heard_then = cost(yard)
-        assert yard.client.cluster().active_jobs == 2_001
+        assert yard.client.cluster().active_jobs == 1_001
         told = (
             f"{few} with 10 waiting: {heard.clients} {heard.scripts}\n{many}: {heard_then.clients} {heard_then.scripts}"
         )
         assert abs(many.client - few.client) <= 0.1 * few.client, told
         assert abs(many.all - few.all) <= 0.1 * few.all, told
         assert max(few.client, many.client) <= MOST_CLIENT_COMMANDS, told
-        yard.client.cancel(*(job.id for job in yard.client.jobs(states=["queued"])))
-        yard.let_go("blocker")
-        yard.ended(blocker)
         print(told)

@@ -16,6 +16,7 @@ from celery.exceptions import OperationalError
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
+from shunter.dispatch.transport import HINT_TRANSPORT
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.errors import Unavailable
 from shunter.store.keys import Keys
@@ -39,6 +40,7 @@ def make_app(redis_url: str, keys: Keys, *, queue: Queue | None = None) -> Celer
     app.conf.update(
         accept_content=["json"],
         broker_connection_max_retries=None,
+        broker_transport=HINT_TRANSPORT,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5, "max_connections": 20},
         task_default_queue=keys.queue("-", "-"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -29,6 +30,8 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_KEY: Final = 255
 log = structlog.get_logger("gateway")
 _encode = msgspec.json.encode
+_CURSOR: Final = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
+"""An id in a Redis stream, as far as it is surely below 2**64 in both parts."""
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -126,17 +129,26 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
         return _answer_error(request, NotFound(f"path: nothing is at {request.url.path}", fix="see /docs"))
     if error.status_code == 401:
         return _answer_error(request, Unauthorized(error.detail))
-    problems = [one for one in error.extra or () if isinstance(one, dict) and "key" in one]
-    said = [
-        f"{one['key']}: {one['message'].partition(' - at ')[0].replace('`', '').lower()}, "
-        f"got {request.query_params.get(one['key'])!r}"
-        for one in problems
+    problems = [
+        (_WIRE_NAMES.get(one["key"], one["key"]), one["message"])
+        for one in error.extra or ()
+        if isinstance(one, dict) and "key" in one
     ]
-    message = "; ".join(said) or error.detail
-    field = problems[0]["key"] if problems else None
+    message = "; ".join(_say_wrong(request, name, said) for name, said in problems) or error.detail
+    field = problems[0][0] if problems else None
     answer = _answer_error(request, InvalidInput(message, field=field, fix="see /docs"))
     answer.status_code = error.status_code
     return answer
+
+
+_WIRE_NAMES: Final = {"everything": "all", "states": "state", "idempotency_key": "Idempotency-Key"}
+"""What people call the parameters whose names differ in our handlers, which Litestar's refusals use."""
+
+
+def _say_wrong(request: Request[Any, Any, Any], name: str, said: str) -> str:
+    """Return Litestar's ``Expected `int`, got `str` - at `$.limit` `` as `limit: expected int, got 'x'`."""
+    expected = said.partition(" - at ")[0].partition(", got ")[0].replace("`", "").lower()
+    return f"{name}: {expected}, got {request.query_params.get(name, request.headers.get(name))!r:.60}"
 
 
 def _answer_bug(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
@@ -189,7 +201,7 @@ async def cancel_jobs(service: Service, request: Request[Any, Any, Any]) -> Canc
     """Cancel jobs, queued or running. Who has ended already, or is unknown, is named in the answer."""
     try:
         ids = msgspec.json.decode(await request.body(), type=Ids).ids
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"ids: {error}", field="ids", fix='send {"ids": [12, 13]}') from error
     return await service.cancel(ids)
 
@@ -228,12 +240,18 @@ async def _log_messages(parts: AsyncIterator[logs.LogPart | JobView | None]) -> 
 async def events(
     service: Service,
     hub: Hub,
-    after: Annotated[str | None, Parameter(pattern=r"^\d+(-\d+)?$", description="cursor; 0: all that is kept")] = None,
+    after: Annotated[str | None, Parameter(description="cursor; 0: all that is kept")] = None,
     job: list[int] | None = None,
     limit: Annotated[int, Parameter(ge=1, le=10_000)] = 1000,
     follow: bool = False,
 ) -> Response[Any]:
     """Every change of a job, node or leader. With `follow`, server-sent events for ever."""
+    if after is not None and not _CURSOR.fullmatch(after):
+        raise InvalidInput(
+            f"after: expected an event's id or 0, got {after!r:.60}",
+            field="after",
+            fix="use the last id that an earlier answer gave",
+        )
     start = after if after is not None else await service.store.run(commands.last_event(service.keys))
     jobs = frozenset(job or ())
     if follow:
@@ -266,9 +284,13 @@ async def list_nodes(service: Service) -> Nodes:
 
 
 @post("/v1/nodes/{name:str}/cordon", summary="Cordon a node", status_code=200)
-async def cordon_node(service: Service, name: str, data: Why) -> NodeView:
+async def cordon_node(service: Service, request: Request[Any, Any, Any], name: str) -> NodeView:
     """Give the node no new work; what runs there goes on."""
-    return await service.cordon(name, data.reason)
+    try:
+        why = msgspec.json.decode(await request.body() or b"{}", type=Why)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"reason: {error}", field="reason", fix='send {"reason": "new disk"}') from error
+    return await service.cordon(name, why.reason)
 
 
 @post("/v1/nodes/{name:str}/uncordon", summary="Uncordon a node", status_code=200)

@@ -38,7 +38,7 @@ class TokenGuard:
     def __init__(self, token: str) -> None:
         self._token = token.encode()
 
-    def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         scheme, _sep, given = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthorized("token: missing", fix="send 'Authorization: Bearer TOKEN' (SHUNTER_TOKEN for the CLI)")

@@ -20,9 +20,11 @@ def openapi(app: Litestar) -> dict[str, Any]:
     body = {"oneOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 1000}]}
     ids = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 1000}
     cancel = {"type": "object", "properties": {"ids": ids}, "required": ["ids"], "additionalProperties": False}
-    for path, schema in (("/v1/jobs", body), ("/v1/jobs/cancel", cancel)):
+    reason = {"type": "string", "minLength": 1, "maxLength": 200}
+    cordon = {"type": "object", "properties": {"reason": reason}, "additionalProperties": False}
+    for path, schema in (("/v1/jobs", body), ("/v1/jobs/cancel", cancel), ("/v1/nodes/{name}/cordon", cordon)):
         document["paths"][path]["post"]["requestBody"] = {
-            "required": True,
+            "required": schema is not cordon,
             "content": {"application/json": {"schema": schema}},
         }
     return document

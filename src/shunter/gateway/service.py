@@ -152,7 +152,7 @@ class Service:
         )
         refusals, now = _read_decision(decision), time.time()
         found: list[JobView] = []
-        scanned, at = 0, cursor if cursor is not None else (last + 1 if everything else 0)
+        scanned, at = 0, min(cursor or last + 1, last + 1) if everything else cursor or 0
         while scanned < SCAN_MOST:
             ids = await self._next_ids(everything, at)
             if not ids:
@@ -265,15 +265,17 @@ class Service:
     async def events(self, after: str, jobs: frozenset[int], limit: int) -> tuple[list[EventView], str]:
         """Return entries after *after* that concern *jobs* (all if empty), and the cursor to go on from."""
         found: list[EventView] = []
-        while len(found) < limit:
-            entries = await self.store.run(commands.events(self.keys, after, count=min(limit, 1000)))
-            if not entries:
-                break
+        while True:
+            count = SCAN_CHUNK if jobs else min(limit - len(found), SCAN_CHUNK)
+            entries = await self.store.run(commands.events(self.keys, after, count=count))
             for entry in entries:
                 after = entry.id
                 if not jobs or entry.job_id in jobs:
                     found.append(view_event(entry))
-        return found, after
+                    if len(found) == limit:
+                        return found, after
+            if not entries:
+                return found, after
 
 
 def view_event(entry: Entry) -> EventView:

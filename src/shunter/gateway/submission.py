@@ -80,7 +80,10 @@ _MISSING: Final = object()
 
 
 def _value_at(body: bytes, path: str) -> Any:
-    value = msgspec.json.decode(body)
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what comes after the first mistake
+        return _MISSING
     for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
         try:
             value = value[int(index)] if index else value[name]

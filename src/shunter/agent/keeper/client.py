@@ -79,7 +79,7 @@ class KeeperClient:
         lines = Lines()
         while True:
             try:
-                data = connection.recv(1 << 20)
+                data = connection.recv(1 << 16)
             except OSError:
                 data = b""
             if not data:

@@ -20,13 +20,12 @@ COMPACT_BYTES: Final = 1 << 20
 
 
 class Begun(Struct, frozen=True, tag="begun"):
-    """A member was started by keeper process *keeper*; *cgroup* is its folder, if it has one."""
+    """A member is about to be started; *cgroup* is its folder, if it has one."""
 
     allocation: str
     job_id: int
     attempt: int
     rank: int
-    pid: int
     marker: str
     cgroup: str = ""
 

@@ -38,7 +38,7 @@ from shunter.agent.keeper.protocol import (
     encode,
 )
 from shunter.agent.keeper.spawn import LaunchError, spawn
-from shunter.agent.keeper.tree import Cgroup, cgroup_base, kill_all, members
+from shunter.agent.keeper.tree import Cgroup, cgroup_base, kill_all, marker_of, members, orphans
 from shunter.domain.duration import format_duration
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
@@ -47,12 +47,18 @@ from shunter.runtime.process import become_subreaper, boot_time_s
 LINGER_S: Final = 1.0
 """How long a keeper with nothing to keep waits for a worker before it ends."""
 
+RECEIVE_BYTES: Final = 1 << 16
 RECHECK_S: Final = 0.01
 """How often the killed remains of a member are looked at until they are gone."""
 
 
+MOST_PUZZLED: Final = 50
+"""After so many looks an orphan that shows no marker is taken for another member's, or out of reach."""
+
+
 class Member(msgspec.Struct):
-    """A member that this keeper started. *status* is what waitpid gave, once it did."""
+    """A member that this keeper started. *status* is what waitpid gave, once it did; *puzzled* counts the times that only
+    orphans of unknown origin were in the way of its end."""
 
     start: Start
     pid: int
@@ -60,6 +66,7 @@ class Member(msgspec.Struct):
     status: int | None = None
     stopping: bool = False
     timed_out: bool = False
+    puzzled: int = 0
 
     def live(self) -> Live:
         start = self.start
@@ -85,9 +92,10 @@ class Keeper:
         self._clients: dict[socket.socket, Lines] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
+        self._untold: list[Ended] = []
         self._idle_since = boot_time_s()
         wanted = os.environ.get("SHUNTER_CGROUP") != "off"
-        self._cgroups = cgroup_base(f"shunter-{node}-{os.getpid()}") if wanted else None
+        self._cgroups = cgroup_base(f"shunter-{node}") if wanted else None
         self._bury_the_lost()
         self._selector = selectors.DefaultSelector()
         self._listen(socket_path(folder / "keeper.sock"))
@@ -113,12 +121,13 @@ class Keeper:
 
     def _bury_the_lost(self) -> None:
         """End what an earlier keeper left: it died, so its members' ends cannot be known."""
-        for begun in list(self.journal.begun.values()):
-            if begun.cgroup:
-                Cgroup(Path(begun.cgroup)).kill()
-            while left := members(None, begun.marker):
-                kill_all(left)
-                time.sleep(RECHECK_S)
+        lost_members = list(self.journal.begun.values())
+        quiet = 0
+        while lost_members and quiet < 2:  # a process that is being replaced by its command escapes one look, not two
+            left = {pid for begun in lost_members for pid in _end(begun)}
+            quiet = 0 if left else quiet + 1
+            time.sleep(RECHECK_S)
+        for begun in lost_members:
             if begun.cgroup:
                 Cgroup(Path(begun.cgroup)).remove()
                 with contextlib.suppress(OSError):
@@ -138,6 +147,7 @@ class Keeper:
                 key.data(key.fileobj)
             while self._timers and self._timers[0][0] <= boot_time_s():
                 heapq.heappop(self._timers)[2]()
+            self._announce()
             self.journal.flush()
         socket_name = self._server.getsockname()
         self._server.close()
@@ -157,6 +167,7 @@ class Keeper:
     # clients
 
     def _accept(self, server: socket.socket) -> None:
+        self._announce()
         client, _ = server.accept()
         client.settimeout(5.0)  # a worker that stopped reading must not stop the keeper
         self._clients[client] = Lines()
@@ -169,7 +180,7 @@ class Keeper:
 
     def _read(self, client: socket.socket) -> None:
         try:
-            data = client.recv(1 << 20)
+            data = client.recv(RECEIVE_BYTES)
         except OSError:
             data = b""
         if not data:
@@ -223,6 +234,9 @@ class Keeper:
             )
             return
         cgroup, descriptor = self._make_cgroup(start)
+        # Noted before it runs: a keeper that dies in between leaves a note without processes, never the reverse.
+        folder = str(cgroup.folder) if cgroup else ""
+        self.journal.add(Begun(start.allocation, start.job_id, start.attempt, start.rank, start.marker, folder))
         try:
             pid = spawn(start, descriptor)
         except LaunchError as error:
@@ -236,8 +250,6 @@ class Keeper:
         member = Member(start, pid, cgroup)
         self.members[start.allocation] = member
         self._by_pid[pid] = member
-        folder = str(cgroup.folder) if cgroup else ""
-        self.journal.add(Begun(start.allocation, start.job_id, start.attempt, start.rank, pid, start.marker, folder))
         if start.time_limit_s is not None:
             self._after(start.time_limit_s, lambda: self._time_is_up(member))
         self._tell(member.live())
@@ -317,7 +329,16 @@ class Keeper:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return False
-        return bool(members(member.pid, member.start.marker))
+        strangers = orphans(self._by_pid)
+        if not strangers or members(member.pid, member.start.marker):
+            return bool(strangers)
+        # An orphan without a marker is being replaced by its command just now, or it cleared its environment and left its
+        # session: then it is this member's for sure only if there is no other. For a while it is waited for.
+        unknown = {pid for pid in strangers if not marker_of(pid)}
+        if len(self.members) == 1:
+            kill_all(unknown)
+        member.puzzled += 1
+        return bool(unknown) and member.puzzled < MOST_PUZZLED
 
     def _exit(self, member: Member) -> Exit:
         assert member.status is not None
@@ -329,5 +350,22 @@ class Keeper:
         return Exit(time.time(), code if code >= 0 else None, -code if code < 0 else None, failure, message)
 
     def _finish(self, ended: Ended) -> None:
-        self.journal.add(ended, durable=True)
-        self._tell(ended)
+        self.journal.add(ended)
+        self._untold.append(ended)
+
+    def _announce(self) -> None:
+        """Tell the ends of this round, once they are on disk: one sync for all of them."""
+        if self._untold:
+            self.journal.flush(durable=True)
+            untold, self._untold = self._untold, []
+            for ended in untold:
+                self._tell(ended)
+
+
+def _end(begun: Begun) -> set[int]:
+    """Kill what is left of a member of an earlier keeper; return what that was."""
+    if begun.cgroup:
+        Cgroup(Path(begun.cgroup)).kill()
+    left = members(None, begun.marker)
+    kill_all(left)
+    return left

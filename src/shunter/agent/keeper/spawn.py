@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shunter.agent.keeper.protocol import Start
 from shunter.domain.outcome import FailureClass
-from shunter.runtime.process import die_with_parent
+from shunter.runtime.process import die_with_parent, fork_into_cgroup
 
 _STEPS = ("joining its cgroup", "changing to its folder", "starting its command")
 
@@ -53,15 +53,26 @@ def _fork(start: Start, cgroup: int | None, out: int, err: int) -> tuple[int, by
         read, write = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(read, "rb") as pipe:
             try:
-                pid = os.fork()
+                pid, inside = _fork_there(cgroup)
                 if pid == 0:
-                    _child(start, cgroup, out, err, write, keeper)
+                    _child(start, None if inside else cgroup, out, err, write, keeper)
             finally:
                 os.close(write)
             return pid, pipe.read()
     except OSError as error:
         # Too many processes or open files on this node: not the job's doing, and no reason to end the other jobs.
         raise LaunchError(f"starting a process failed: {error.strerror}", FailureClass.NOT_STARTED) from error
+
+
+def _fork_there(cgroup: int | None) -> tuple[int, bool]:
+    """Fork, straight into the open *cgroup* where the kernel can; return the pid (0: the child) and whether it did."""
+    if cgroup is not None:
+        try:
+            return fork_into_cgroup(cgroup), True
+        except OSError as error:
+            if error.errno == errno.EAGAIN:  # too many processes: moving one would fail as well
+                raise
+    return os.fork(), False
 
 
 def _open_output(start: Start) -> tuple[int, int]:
@@ -90,7 +101,7 @@ def _child(start: Start, cgroup: int | None, out: int, err: int, pipe: int, keep
         if os.getppid() != keeper:
             os._exit(127)  # the keeper died before prctl was called: nobody would ever watch us
         if cgroup is not None:
-            os.write(cgroup, b"0")
+            os.write(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup), b"0")
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)

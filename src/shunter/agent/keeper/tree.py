@@ -11,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import Final
+
+
+_MARKER: Final = b"SHUNTER_MEMBER="
 
 
 def cgroup_base(name: str) -> Path | None:
-    """Make and return a cgroup v2 folder *name* below our own, or None where that is not possible."""
+    """Make and return the cgroup v2 folder `NAME-PID` below our own, or None where that is not possible."""
     try:
         mount = next(
             Path(fields[1])
@@ -24,7 +28,8 @@ def cgroup_base(name: str) -> Path | None:
             if fields[2] == "cgroup2"
         )
         own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-        base = mount / own.lstrip("/") / name
+        base = mount / own.lstrip("/") / f"{name}-{os.getpid()}"
+        _sweep(base.parent, name)
         base.mkdir(exist_ok=True)
         probe = base / "probe"
         probe.mkdir(exist_ok=True)
@@ -39,6 +44,15 @@ def cgroup_base(name: str) -> Path | None:
     return base
 
 
+def _sweep(parent: Path, name: str) -> None:
+    """Remove the empty folders of keepers that were killed; one with processes in it stays."""
+    for folder in parent.glob(f"{name}-*"):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
 class Cgroup:
     """The cgroup of one member."""
 
@@ -46,9 +60,9 @@ class Cgroup:
         self.folder = folder
 
     def create(self) -> int:
-        """Make it and return an open descriptor; a process that writes `0` there joins."""
+        """Make it and return its folder, open; a process that writes `0` to `cgroup.procs` there joins."""
         self.folder.mkdir(exist_ok=True)
-        return os.open(self.folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        return os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def populated(self) -> bool:
         try:
@@ -77,12 +91,14 @@ def processes() -> dict[int, tuple[int, int, str]]:
     return found
 
 
-def has_marker(pid: int, marker: str) -> bool:
+def marker_of(pid: int) -> str:
+    """Return the marker in the environment of *pid*, empty if it shows none: it cleared it, or is being replaced (exec)."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False
-    return f"SHUNTER_MEMBER={marker}".encode() in environ.split(b"\0")
+        return ""
+    found = (one for one in environ.split(b"\0") if one.startswith(_MARKER))
+    return next(found, _MARKER)[len(_MARKER) :].decode(errors="replace")
 
 
 def members(session: int | None, marker: str) -> set[int]:
@@ -92,13 +108,20 @@ def members(session: int | None, marker: str) -> set[int]:
     so it may be asked for after the main process was reaped, as long as the answer has never been empty since.
     """
     table = {pid: row for pid, row in processes().items() if row[2] != "Z" and pid != os.getpid()}
-    ours = {pid for pid, (_, its, _) in table.items() if (session and its == session) or has_marker(pid, marker)}
+    ours = {pid for pid, (_, its, _) in table.items() if (session and its == session) or marker_of(pid) == marker}
     grown = True
     while grown:
         more = {pid for pid, (parent, _, _) in table.items() if parent in ours and pid not in ours}
         ours |= more
         grown = bool(more)
     return ours
+
+
+def orphans(mains: Container[int]) -> set[int]:
+    """Return the living children of this process but *mains*: the subreaper gets what members have cut loose, so all
+    that is left of a member whose main process was reaped hangs below one of these."""
+    table = processes().items()
+    return {pid for pid, (parent, _, state) in table if parent == os.getpid() and state != "Z" and pid not in mains}
 
 
 def kill_all(pids: Iterable[int]) -> None:

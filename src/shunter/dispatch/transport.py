@@ -1,0 +1,51 @@
+"""Kombu's Redis transport without redelivery, for messages that may be lost: our hints.
+
+Kombu 5.5–5.7 write each message that they deliver into two more keys, remove it again at its acknowledgement, and look
+every few minutes for what was not acknowledged. A queue consumed with `no_ack` skips the first of these, not the others
+(`virtual.Channel.no_ack_consumers` is never set), and the keys carry no hash tag. Here none of it happens. The blocking
+client that publishes is also kept, where Kombu makes one per message.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+
+
+class HintQoS(kombu_redis.QoS):
+    """Remembers nothing: a message is gone once it was read."""
+
+    restore_at_shutdown = False
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Do not remember what was delivered."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Nothing was remembered."""
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Nothing was remembered, so nothing can be requeued."""
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Nothing can be overdue."""
+
+
+class HintChannel(kombu_redis.Channel):
+    QoS = HintQoS
+    _kept: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
+        # After a disconnect the channel has another pool, and the client of the old one is of no use.
+        if self._kept is None or self._kept.connection_pool is not self.pool:
+            self._kept = super()._create_client()  # type: ignore[no-untyped-call]
+        return self._kept
+
+
+class HintTransport(kombu_redis.Transport):
+    Channel = HintChannel
+
+
+HINT_TRANSPORT = f"{__name__}:{HintTransport.__name__}"
