@@ -68,7 +68,7 @@ class Sign:
 
 
 class Rig:
-    """A keeper's folder with workers that connect to it. Every process of a job has *mark* in environment or arguments."""
+    """The folder of a keeper, and the workers that connect to it. Every process of a job shows *mark* in some way."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "keeper"
@@ -190,17 +190,18 @@ class Rig:
         return [one for one in self._early if not isinstance(one, Ready) and one.allocation == allocation]
 
     def _take(self, wanted: Callable[[Report], bool], what: str) -> Report:
-        for report in self._early:
-            if wanted(report):
-                self._early.remove(report)
-                return report
+        for early in self._early:
+            if wanted(early):
+                self._early.remove(early)
+                return early
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                report = self.client.reports.get(timeout=max(deadline - time.monotonic(), 0.01))
+                report: Report | Gone = self.client.reports.get(timeout=max(deadline - time.monotonic(), 0.01))
             except queue.Empty:
                 raise AssertionError(f"not reported within {PATIENCE_S:g} s: {what}") from None
-            assert not isinstance(report, Gone), f"the keeper is gone; waited for: {what}\n{self.log()}"
+            if isinstance(report, Gone):
+                raise AssertionError(f"the keeper is gone; waited for: {what}\n{self.log()}")
             if wanted(report):
                 return report
             self._early.append(report)

@@ -54,13 +54,34 @@ def test_a_child_that_cleared_its_environment_is_known_by_its_session(rig: Rig) 
     assert not gone(other.pid)
 
 
-def test_a_child_that_hides_by_session_and_environment_is_known_by_its_cgroup(rig: Rig, containment: str) -> None:
-    if containment != "cgroup":
-        pytest.skip("without cgroups such a child is found only through its parent: the guarantees say so")
-    script = "(setsid env -i bash -c 'echo $$ > '$SIGNS'/child; exec sleep 600' $0 &); read -r < $SIGNS/go; exit 5"
-    allocation, child = wait_for_child(rig, script)
+HIDDEN = "(setsid env -i bash -c 'echo $$ > '$SIGNS'/child; exec sleep 600' $0 &); read -r < $SIGNS/go; exit 5"
+"""As DAEMON, and the child has nothing of the job's environment."""
+
+
+def test_a_child_that_hides_by_session_and_environment_is_ended_when_it_can_be_no_other_jobs(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, HIDDEN)
     go(rig)
     assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+
+
+def test_a_child_that_hides_next_to_another_job_is_known_by_its_cgroup(rig: Rig, containment: str) -> None:
+    if containment != "cgroup":
+        pytest.skip("without cgroups nobody can say whose such a child is: the guarantees say so")
+    other = rig.start("sleep 600")
+    allocation, child = wait_for_child(rig, HIDDEN)
+    go(rig)
+    assert rig.ended(allocation).exit.code == 5
+    assert gone(child)
+    assert not gone(other.pid)
+
+
+def test_a_hidden_child_that_may_be_another_jobs_does_not_hold_up_the_end_for_ever(rig: Rig) -> None:
+    allocation, child = wait_for_child(rig, HIDDEN)
+    assert rig.run("exit 4").exit.code == 4
+    assert not gone(child)
+    go(rig)
+    rig.ended(allocation)
     assert gone(child)
 
 
@@ -81,14 +102,34 @@ def test_children_that_ignore_sigterm_are_ended_with_a_job_that_obeys_it(rig: Ri
     assert gone(child)
 
 
-def test_a_tree_that_grows_while_it_is_killed_is_ended(rig: Rig) -> None:
-    """Each branch starts another before it ends, for as long as nobody is quicker."""
-    script = "grow() { sleep 0.001; grow & }; for n in 1 2 3; do grow & done; echo $$ > $SIGNS/child; sleep 600"
-    allocation, _ = wait_for_child(rig, script)
-    live = rig.live(allocation)
-    rig.stop(live, now=True)
-    rig.ended(live)
-    rig.assert_nothing_left()
+GROWING = """
+grow() {{
+    echo >> $SIGNS/generations
+    if [ $1 -gt 0 ]; then sleep 0.001; grow $(($1 - 1)) & fi
+}}
+for branch in 1 2 3; do grow 400 & done
+echo $$ > $SIGNS/child
+{then}
+"""
+"""Three branches, in each of which a process starts its successor and ends, for some seconds if nobody is quicker."""
+
+
+@pytest.mark.parametrize("then", ["read -r < $SIGNS/go", "exit 5"])
+def test_a_tree_that_grows_while_it_is_killed_is_ended(rig: Rig, then: str) -> None:
+    """Also next to a job that lives on: then the keeper cannot tell by having no child left."""
+    other = rig.start("sleep 600")
+    generations = rig.jobs / "generations"
+    generations.touch()
+    allocation, _ = wait_for_child(rig, GROWING.format(then=then))
+    if then != "exit 5":
+        eventually(lambda: len(generations.read_text()) > 30, "the tree has grown")
+        rig.stop(rig.live(allocation), now=True)
+    ended = rig.ended(allocation)
+    last = generations.read_text()
+    assert ended.exit.code == (5 if then == "exit 5" else None)
+    rig.run("sleep 0.05; true")
+    assert generations.read_text() == last
+    assert not gone(other.pid)
 
 
 def test_a_frozen_child_is_ended(rig: Rig) -> None:

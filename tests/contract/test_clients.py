@@ -25,7 +25,7 @@ from shunter.store import codec, commands
 from shunter.store.command import Command
 from shunter.store.commands import Leadership
 from shunter.store.keys import Keys
-from shunter.store.redis import AsyncStore, Store, broker_url, check_url, translate
+from shunter.store.redis import AsyncStore, Store, check_url, translate
 from tests.contract.cluster import HOUR_MS, Cluster
 
 
@@ -180,11 +180,6 @@ def test_an_error_that_only_a_bug_can_cause_stays_what_it_is() -> None:
 def test_a_url_of_another_kind_is_refused_and_says_which_work(url: str) -> None:
     with pytest.raises(InvalidInput, match="redis: expected redis://HOST:PORT/DB, rediss://… or unix:///PATH"):
         check_url(url)
-
-
-def test_the_broker_gets_the_same_server_in_its_own_words() -> None:
-    assert broker_url("unix:///run/r.sock") == "redis+socket:///run/r.sock"
-    assert broker_url("redis://h:1/2") == "redis://h:1/2"
 
 
 def test_a_record_reads_back_as_it_was_written() -> None:

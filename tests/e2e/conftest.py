@@ -15,6 +15,12 @@ def _shared_yard() -> Iterator[Yard]:
         yield yard
 
 
+@pytest.fixture(scope="session")
+def untouched(_shared_yard: Yard) -> Yard:
+    """The same cluster, for tests that leave no job behind."""
+    return _shared_yard
+
+
 @pytest.fixture
 def yard(_shared_yard: Yard) -> Iterator[Yard]:
     """Two nodes of 4 GPUs, idle. After each test nothing may be left of it: no job, no process, no cordon."""

@@ -211,6 +211,9 @@ class Supervisor:
     def live(self, member: Live) -> list[Effect]:
         """The keeper started it, or is ending it."""
         attempt = self.attempts.get(member.allocation)
+        if attempt is None and member.allocation not in self._done:
+            # An earlier worker's last request, which the keeper read only after this one had taken over what it had.
+            return [StopMember(member.allocation, now=True)]
         if attempt is not None and attempt.stage is Stage.SENT:
             attempt.stage = Stage.LIVE
         return []

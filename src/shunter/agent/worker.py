@@ -31,6 +31,7 @@ from shunter.agent.supervisor import (
     Claim,
     Effect,
     ReportExit,
+    Stage,
     StartMember,
     StopMember,
     Supervisor,
@@ -244,6 +245,8 @@ class NodeAgent:
             requests: list[Request] = []
             for effect in effects:
                 match effect:
+                    case StartMember(attempt) if attempt.stage is not Stage.SENT:
+                        pass  # its keeper died since, and this batch has reported that it never started
                     case StartMember(attempt):
                         try:
                             requests.append(self._launcher.request(attempt))

@@ -16,11 +16,10 @@ from celery.exceptions import OperationalError
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
-from shunter.dispatch.transport import HINT_TRANSPORT
+from shunter.dispatch.transport import broker_settings
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.errors import Unavailable
 from shunter.store.keys import Keys
-from shunter.store.redis import broker_url
 
 HINTS: Final = "shunter.hints"
 """Name of the one Celery task; its argument is a list of [job id, stored value]."""
@@ -36,11 +35,11 @@ class Destination(Struct, frozen=True):
 
 def make_app(redis_url: str, keys: Keys, *, queue: Queue | None = None) -> Celery:
     """Return a Celery app on the cluster's Redis; *queue* is what a worker consumes."""
-    app = Celery("shunter", broker=broker_url(redis_url), set_as_current=False)
+    app = Celery("shunter", set_as_current=False)
     app.conf.update(
+        broker_settings(redis_url),
         accept_content=["json"],
         broker_connection_max_retries=None,
-        broker_transport=HINT_TRANSPORT,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5, "max_connections": 20},
         task_default_queue=keys.queue("-", "-"),

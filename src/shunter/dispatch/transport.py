@@ -8,8 +8,10 @@ client that publishes is also kept, where Kombu makes one per message.
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from typing import Any, Final
 
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 
@@ -48,4 +50,17 @@ class HintTransport(kombu_redis.Transport):
     Channel = HintChannel
 
 
-HINT_TRANSPORT = f"{__name__}:{HintTransport.__name__}"
+_ALIAS: Final = "shunter"
+_CLASS: Final = f"{__name__}:{HintTransport.__name__}"
+TRANSPORT_ALIASES[_ALIAS] = _CLASS
+
+
+def broker_settings(redis_url: str) -> dict[str, Any]:
+    """Return what Celery must be told to use this transport on *redis_url* (redis://, rediss:// or unix://)."""
+    if redis_url.startswith("unix://"):
+        # Kombu takes a socket's transport from the part before `+`, whatever else it was told.
+        return {"broker_url": redis_url.replace("unix://", f"{_ALIAS}+socket://", 1)}
+    settings: dict[str, Any] = {"broker_url": redis_url, "broker_transport": _CLASS}
+    if redis_url.startswith("rediss://"):
+        settings["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return settings

@@ -130,7 +130,7 @@ def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) ->
     if error.status_code == 401:
         return _answer_error(request, Unauthorized(error.detail))
     problems = [
-        (_WIRE_NAMES.get(one["key"], one["key"]), one["message"])
+        (_WIRE_NAMES.get(one["key"], str(one["key"])), str(one["message"]))
         for one in error.extra or ()
         if isinstance(one, dict) and "key" in one
     ]

@@ -28,7 +28,7 @@ from shunter.errors import InvalidInput, RequestTooLarge
 MAX_JOBS: Final = 1000
 _decode = msgspec.json.Decoder(JobSpec | list[JobSpec]).decode
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.+)`(?: - at `\$(.*)`)?")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(.*)`)?")
 _WITH_PATH: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _INTERPRETERS: Final = re.compile(r"(python[\d.]*|bash|sh|zsh|perl|ruby|Rscript|julia|node)", re.ASCII)
 
@@ -67,13 +67,12 @@ def explain(error: msgspec.ValidationError, body: bytes) -> InvalidInput:
     field = path or "body"
     value = _value_at(body, path)
     shown = "" if value is _MISSING else f", got {_short(value)}"
-    said = said.replace("`", "")
-    if " - at " not in text and value is _MISSING:
-        return InvalidInput(f"{field}: {said}", field=field, fix="see /docs for the fields of a job")
-    expected = said.removeprefix("Expected ").partition(", got ")[0]
+    said = said.replace("`", "").partition(", got ")[0]
     if said.startswith("Invalid enum value"):
-        expected = f"one of {', '.join(Priority)}"
-    return InvalidInput(f"{field}: expected {expected}{shown}", field=field, fix="see /docs for the fields of a job")
+        said = f"Expected one of {', '.join(Priority)}"
+    return InvalidInput(
+        f"{field}: {said[:1].lower()}{said[1:]}{shown}", field=field, fix="see /docs for the fields of a job"
+    )
 
 
 _MISSING: Final = object()

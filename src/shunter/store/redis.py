@@ -46,11 +46,6 @@ def check_url(url: str) -> str:
     return url
 
 
-def broker_url(url: str) -> str:
-    """Return *url* as Kombu wants it: a socket is `redis+socket://`."""
-    return url.replace("unix://", "redis+socket://", 1) if url.startswith("unix://") else url
-
-
 def _options(timeout_s: float) -> dict[str, Any]:
     return {
         "protocol": 2,

@@ -38,7 +38,7 @@ from shunter.agent.keeper.protocol import (
     encode,
 )
 from shunter.agent.keeper.spawn import LaunchError, spawn
-from shunter.agent.keeper.tree import Cgroup, cgroup_base, kill_all, marker_of, members, orphans
+from shunter.agent.keeper.tree import Cgroup, cgroup_base, end, kill_all, origin, orphans
 from shunter.domain.duration import format_duration
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
@@ -51,14 +51,15 @@ RECEIVE_BYTES: Final = 1 << 16
 RECHECK_S: Final = 0.01
 """How often the killed remains of a member are looked at until they are gone."""
 
-
 MOST_PUZZLED: Final = 50
-"""After so many looks an orphan that shows no marker is taken for another member's, or out of reach."""
+"""After so many looks orphans of unknown origin are taken for another member's, or out of our reach."""
 
 
 class Member(msgspec.Struct):
-    """A member that this keeper started. *status* is what waitpid gave, once it did; *puzzled* counts the times that only
-    orphans of unknown origin were in the way of its end."""
+    """A member that this keeper started. *status* is what waitpid gave, once it did.
+
+    *puzzled* counts how often only orphans of unknown origin stood in the way of its end.
+    """
 
     start: Start
     pid: int
@@ -123,8 +124,10 @@ class Keeper:
         """End what an earlier keeper left: it died, so its members' ends cannot be known."""
         lost_members = list(self.journal.begun.values())
         quiet = 0
-        while lost_members and quiet < 2:  # a process that is being replaced by its command escapes one look, not two
-            left = {pid for begun in lost_members for pid in _end(begun)}
+        while (
+            lost_members and quiet < 2
+        ):  # a process that is just in exec shows no marker: it escapes one look, not two
+            left = [begun for begun in lost_members if _end_lost(begun)]
             quiet = 0 if left else quiet + 1
             time.sleep(RECHECK_S)
         for begun in lost_members:
@@ -292,22 +295,25 @@ class Keeper:
         member.stopping = True
         if member.cgroup:
             member.cgroup.kill()
-        kill_all(members(member.pid, member.start.marker))
+        end(member.pid, member.start.marker)
 
     def _reap(self, _: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
+        ended: list[Member] = []
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                break
             if pid == 0:
-                return
+                break
             member = self._by_pid.pop(pid, None)
             if member is not None:
                 member.status = status
-                self._clean(member)
+                ended.append(member)
+        for member in ended:  # after all were reaped, so that only what still lives stands in the way
+            self._clean(member)
 
     def _clean(self, member: Member) -> None:
         """End what the main process left behind; finish once nothing is left."""
@@ -324,21 +330,19 @@ class Keeper:
     def _remains(self, member: Member) -> bool:
         if member.cgroup:
             return member.cgroup.populated()
-        try:
-            # No child at all, and we are the subreaper: then nobody can be left of any ended member.
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        strangers = orphans(self._by_pid)
-        if not strangers or members(member.pid, member.start.marker):
-            return bool(strangers)
-        # An orphan without a marker is being replaced by its command just now, or it cleared its environment and left its
-        # session: then it is this member's for sure only if there is no other. For a while it is waited for.
-        unknown = {pid for pid in strangers if not marker_of(pid)}
+        ours, unknown = [], []
+        for pid in orphans(self._by_pid):
+            whose = origin(pid, member.pid, member.start.marker)
+            if whose == "ours":
+                kill_all([pid])
+                ours.append(pid)
+            elif whose == "unknown":
+                unknown.append(pid)
         if len(self.members) == 1:
-            kill_all(unknown)
-        member.puzzled += 1
-        return bool(unknown) and member.puzzled < MOST_PUZZLED
+            kill_all(unknown)  # nobody else's
+        # Unknown ones are looked at again, but not for ever: one may be another member's, or out of our reach.
+        member.puzzled = 0 if ours else member.puzzled + 1
+        return bool(ours) or (bool(unknown) and member.puzzled < MOST_PUZZLED)
 
     def _exit(self, member: Member) -> Exit:
         assert member.status is not None
@@ -362,10 +366,11 @@ class Keeper:
                 self._tell(ended)
 
 
-def _end(begun: Begun) -> set[int]:
-    """Kill what is left of a member of an earlier keeper; return what that was."""
+def _end_lost(begun: Begun) -> bool:
+    """Kill what is left of a member of an earlier keeper; return whether there was anything."""
+    populated = False
     if begun.cgroup:
-        Cgroup(Path(begun.cgroup)).kill()
-    left = members(None, begun.marker)
-    kill_all(left)
-    return left
+        cgroup = Cgroup(Path(begun.cgroup))
+        populated = cgroup.populated()
+        cgroup.kill()
+    return bool(end(None, begun.marker)) or populated

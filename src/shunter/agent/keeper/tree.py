@@ -15,7 +15,6 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final
 
-
 _MARKER: Final = b"SHUNTER_MEMBER="
 
 
@@ -79,20 +78,22 @@ class Cgroup:
             self.folder.rmdir()
 
 
-def processes() -> dict[int, tuple[int, int, str]]:
-    """Return pid → (parent, session, state) of every process that can be read."""
-    found = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
-                # The command in parentheses may itself hold spaces and parentheses.
-                fields = Path(f"/proc/{entry.name}/stat").read_bytes().rpartition(b") ")[2].split()
-                found[int(entry.name)] = (int(fields[1]), int(fields[3]), fields[0].decode())
-    return found
+def _newest_first() -> list[int]:
+    return sorted((int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()), reverse=True)
 
 
-def marker_of(pid: int) -> str:
-    """Return the marker in the environment of *pid*, empty if it shows none: it cleared it, or is being replaced (exec)."""
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """Return (state, parent, session) of *pid*, None if it is gone."""
+    try:
+        # The command in parentheses may itself hold spaces and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return fields[0].decode(), int(fields[1]), int(fields[3])
+
+
+def _marker(pid: int) -> str:
+    """Return the marker in the environment of *pid*; empty if it shows none, for it cleared it or is just in exec."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -101,27 +102,56 @@ def marker_of(pid: int) -> str:
     return next(found, _MARKER)[len(_MARKER) :].decode(errors="replace")
 
 
-def members(session: int | None, marker: str) -> set[int]:
-    """Return the living processes of a member: those of its *session* or with its marker, and all below them.
+def end(session: int | None, marker: str) -> set[int]:
+    """Kill the living processes of a member, of its *session* or with its marker, and all below; return them.
 
-    The session is its main process's pid. Linux gives that number to nobody else while a process is left in the session,
-    so it may be asked for after the main process was reaped, as long as the answer has never been empty since.
+    The newest first, and each as soon as it is seen: of a tree that grows, only the newest are still there. The session
+    is its main process's pid. Linux gives that number to nobody else while a process is left in the session, so it may
+    be named after the main process was reaped, as long as the answer has never been empty since.
     """
-    table = {pid: row for pid, row in processes().items() if row[2] != "Z" and pid != os.getpid()}
-    ours = {pid for pid, (_, its, _) in table.items() if (session and its == session) or marker_of(pid) == marker}
-    grown = True
-    while grown:
-        more = {pid for pid, (parent, _, _) in table.items() if parent in ours and pid not in ours}
-        ours |= more
-        grown = bool(more)
-    return ours
+    parents: dict[int, int] = {}
+    ended: set[int] = set()
+    for pid in _newest_first():
+        stat = _stat(pid)
+        if stat is None or stat[0] == "Z" or pid == os.getpid():
+            continue
+        parents[pid] = stat[1]
+        if (session and stat[2] == session) or _marker(pid) == marker:
+            kill_all([pid])
+            ended.add(pid)
+    while more := {pid for pid, parent in parents.items() if parent in ended} - ended:
+        kill_all(more)
+        ended |= more
+    return ended
 
 
-def orphans(mains: Container[int]) -> set[int]:
-    """Return the living children of this process but *mains*: the subreaper gets what members have cut loose, so all
-    that is left of a member whose main process was reaped hangs below one of these."""
-    table = processes().items()
-    return {pid for pid, (parent, _, state) in table if parent == os.getpid() and state != "Z" and pid not in mains}
+def orphans(mains: Container[int]) -> list[int]:
+    """Return the children of this process but *mains*, living or not.
+
+    The subreaper gets what members have cut loose: all that is left of a member whose main process was reaped is one of
+    these or hangs below one. Empty is certain: nobody but us takes a child off the kernel's list, by reaping it.
+    """
+    own = os.getpid()
+    try:
+        children = [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        children = [pid for pid in _newest_first() if (stat := _stat(pid)) and stat[1] == own]
+    return [pid for pid in children if pid not in mains]
+
+
+def origin(pid: int, session: int, marker: str) -> str:
+    """Return whose the orphan *pid* is: `ours` (of this session or marker), `theirs`, or `unknown`.
+
+    Unknown is what cleared its environment and left its session, what is just in exec, and what has just ended: it may
+    have left another orphan behind.
+    """
+    stat = _stat(pid)
+    if stat is None or stat[0] == "Z":
+        return "unknown"
+    found = _marker(pid)
+    if stat[2] == session or found == marker:
+        return "ours"
+    return "theirs" if found else "unknown"
 
 
 def kill_all(pids: Iterable[int]) -> None:
