@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 
 from shunter.dispatch.celery import Destination, make_app, node_queue
 from shunter.dispatch.transport import HintQoS, HintTransport
