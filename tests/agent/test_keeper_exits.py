@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -144,17 +145,21 @@ def test_a_node_that_can_start_no_process_now_is_not_the_jobs_fault(
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     rig = Rig(tmp_path)
-    before = open_files()
+    before = open_files(os.getpid())
     with monkeypatch.context() as patch:
         patch.setattr(f"os.{step}", fail)
         with pytest.raises(LaunchError, match="starting a process failed: Resource temporarily unavailable") as raised:
             spawn(rig.request("true"), None)
     assert raised.value.failure is FailureClass.NOT_STARTED
-    assert open_files() == before
+    assert open_files(os.getpid()) == before
 
 
-def open_files() -> set[str]:
-    return {str(one.readlink()) for one in Path("/proc/self/fd").iterdir() if one.is_symlink()}
+def open_files(pid: int) -> dict[str, str]:
+    found = {}
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found[one.name] = str(one.readlink())
+    return found
 
 
 def test_launches_that_fail_leave_no_open_file_behind(rig: Rig, tmp_path: Path) -> None:
@@ -193,9 +198,9 @@ def test_output_is_added_to_what_is_there(rig: Rig) -> None:
 
 def test_a_job_reads_nothing_and_has_no_other_file_open(rig: Rig) -> None:
     live = rig.start("sleep", "600")
-    files = {int(one.name): str(one.readlink()) for one in Path(f"/proc/{live.pid}/fd").iterdir()}
     output = f"{rig.jobs}/1/output.log"
-    assert files == {0: "/dev/null", 1: output, 2: output}
+    wanted = {"0": "/dev/null", "1": output, "2": output}
+    eventually(lambda: open_files(live.pid) == wanted, "it has these three, and none more once it is loaded")
 
 
 def test_a_job_leads_a_session_and_a_group_of_its_own(rig: Rig) -> None:

@@ -6,9 +6,13 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
+from shunter.agent.keeper import client
 from shunter.agent.keeper.client import Gone
 from shunter.agent.keeper.protocol import Ended, Live
 from shunter.domain.outcome import FailureClass
+from shunter.errors import SetupError
 from tests.agent.conftest import BOTH
 from tests.agent.rig import PATIENCE_S, Rig, eventually, gone
 
@@ -90,6 +94,29 @@ def test_a_client_that_lost_its_keeper_starts_another(rig: Rig) -> None:
     rig.connect()
     assert rig.ready.pid != before
     assert rig.run("exit 3").exit.code == 3
+
+
+def test_a_keeper_that_does_not_answer_is_an_error_that_says_where_to_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "START_TIMEOUT_S", 0.2)
+    rig.keeper.suspend()
+    with pytest.raises(SetupError, match=r"keeper: does not answer; see .*/keeper\.log"):
+        client.KeeperClient(rig.folder, "n1").connect()
+    rig.keeper.resume()
+
+
+def test_a_keeper_that_does_not_start_is_an_error_that_says_where_to_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(client, "START_TIMEOUT_S", 1.0)
+    (tmp_path / "other" / "keeper.journal").mkdir(parents=True)
+    hopeless = client.KeeperClient(tmp_path / "other", "n1")
+    with pytest.raises(SetupError, match=r"keeper: did not start; see .*/keeper\.log"):
+        hopeless.connect()
+    assert "keeper.journal" in (tmp_path / "other" / "keeper.log").read_text()
+    if hopeless._child is not None:
+        hopeless._child.wait()
 
 
 def test_no_cgroup_is_left_of_a_keeper_that_was_killed(rig: Rig) -> None:

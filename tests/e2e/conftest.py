@@ -24,6 +24,7 @@ def untouched(_shared_yard: Yard) -> Yard:
 @pytest.fixture
 def yard(_shared_yard: Yard) -> Iterator[Yard]:
     """Two nodes of 4 GPUs, idle. After each test nothing may be left of it: no job, no process, no cordon."""
+    _shared_yard.new_files()
     yield _shared_yard
     for view in _shared_yard.client.nodes():
         if view.node.cordoned:

@@ -18,12 +18,6 @@ def env(yard: Yard) -> dict[str, str]:
     return {"FILES": str(yard.files), "GO": str(yard.files / "go")}
 
 
-@pytest.fixture(autouse=True)
-def _no_files_of_other_tests(yard: Yard) -> None:
-    for path in yard.files.iterdir():
-        path.unlink()
-
-
 def test_both_members_run_each_with_its_rank_and_one_master(yard: Yard) -> None:
     job = yard.submit(
         WHO + '; echo "$MASTER_ADDR $MASTER_PORT $SHUNTER_NODES" >>"$FILES/masters"', gpus=2, nodes=2, env=env(yard)

@@ -23,13 +23,13 @@ def with_reason(yard: Yard, job: int, kind: type) -> JobView:
 
 def test_on_a_full_cluster_the_highest_class_goes_first_and_then_the_oldest(yard: Yard) -> None:
     yard.client.cordon("n2", reason="one node is enough")
-    blocker = yard.held("blocker-1", gpus=4)
-    yard.wait_for_lines("blocker-1")
+    blocker = yard.held("blocker", gpus=4)
+    yard.wait_for_lines("blocker")
     wanted: dict[str, list[int]] = {"high": [], "medium": [], "low": []}
     for priority in ("low", "medium", "high", "low", "medium", "high"):
         wanted[priority].append(yard.submit(["true"], gpus=4, priority=priority))
     with_reason(yard, wanted["high"][1], NotEnoughFree)
-    yard.let_go("blocker-1")
+    yard.let_go("blocker")
     ids = [*wanted["high"], *wanted["medium"], *wanted["low"]]
     yard.ended(blocker, *ids)
     started = yard.replayed().jobs_in_order_of("started")
@@ -37,15 +37,15 @@ def test_on_a_full_cluster_the_highest_class_goes_first_and_then_the_oldest(yard
 
 
 def test_why_a_job_waits_is_told_with_its_numbers(yard: Yard) -> None:
-    blocker = yard.held("blocker-2", gpus=3)
-    yard.wait_for_lines("blocker-2")
+    blocker = yard.held("blocker", gpus=3)
+    yard.wait_for_lines("blocker")
     gang = yard.submit(["true"], gpus=8, nodes=2)
     view = with_reason(yard, gang, NotEnoughFree)
     assert isinstance(view.reason, NotEnoughFree)
     assert view.reason == NotEnoughFree(2, 4, 1, 4, 5)
     assert view.why == "needs 2 nodes with 4 free GPUs each; 1 have that now"
     assert [(one.id, one.why) for one in yard.client.jobs(states=["queued"])] == [(gang, view.why)]
-    yard.let_go("blocker-2")
+    yard.let_go("blocker")
     yard.ended(blocker, gang)
 
 

@@ -70,7 +70,7 @@ class Yard:
 
     def __init__(self, nodes: Sequence[str], *, watched: bool = True) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="sh-", dir="/tmp"))
-        self.files = self.home / "files"
+        self.files = self.home / "files-0"
         self.files.mkdir()
         self.name = f"e2e-{os.getpid()}-{next(_numbers)}"
         self.keys = Keys(self.name)
@@ -82,6 +82,11 @@ class Yard:
         self.store: Store
         self._watcher: threading.Thread | None = None
         self._checked = 0
+
+    def new_files(self) -> None:
+        """Have what jobs write from now on apart from what earlier ones wrote."""
+        self.files = self.home / f"files-{int(self.files.name.partition('-')[2]) + 1}"
+        self.files.mkdir()
 
     # up and down
 

@@ -24,7 +24,7 @@ from shunter.agent.gpus.simulated import SimulatedSource
 from shunter.agent.keeper.client import Gone, KeeperClient
 from shunter.agent.keeper.protocol import Ack, Ended, Live, Ready, Report, Request, Start, Stop
 from shunter.agent.launcher import Launcher
-from shunter.agent.supervisor import Attempt, Effect, ReportExit, Supervisor
+from shunter.agent.supervisor import Attempt, Effect, ReportExit, StartMember, Supervisor
 from shunter.agent.worker import Hinted, Leased, NodeAgent
 from shunter.domain import job as jobs
 from shunter.domain.event import Cancelled, Event, Placed, Returned, StopAsked
@@ -203,9 +203,12 @@ class Orders(RuleBasedStateMachine):
 
     # what other roles do
 
-    @precondition(lambda self: isinstance(self.world.record.phase, Queued))
+    @precondition(lambda self: isinstance(self.world.record.phase, Queued | JobEnded))
     @rule(gang=st.booleans(), first=st.booleans())
     def the_leader_places(self, gang: bool, first: bool) -> None:
+        if isinstance(self.world.record.phase, JobEnded):
+            # So that a story goes on, the next job has the same id: for the node it is one more attempt.
+            self.world.record = record(Queued(0.0), self.world.record.rev + 1)
         self.allocations += 1
         nodes = [OURS, OTHER] if gang else [OURS]
         shares = tuple(
@@ -246,12 +249,6 @@ class Orders(RuleBasedStateMachine):
     def somebody_cancels(self) -> None:
         running = isinstance(self.world.record.phase, Running)
         self.world.happens(StopAsked(0.0, "ada", StopCause.CANCELLED) if running else Cancelled(0.0, "ada"))
-
-    @precondition(lambda self: isinstance(self.world.record.phase, JobEnded))
-    @rule()
-    def a_job_like_it_is_submitted(self) -> None:
-        """So that a story goes on: for the node it is one more attempt."""
-        self.world.record = record(Queued(0.0), self.world.record.rev + 1)
 
     # facts on their way
 
@@ -300,9 +297,12 @@ class Orders(RuleBasedStateMachine):
             self.world.reports.pop(0)
         self.effects += self.agent.consider(report)
 
-    @precondition(lambda self: self.is_ours() or self.effects)
-    @rule()
-    def all_goes_well_for_a_moment(self) -> None:
+    @rule(gang=st.booleans())
+    def all_goes_well_for_a_moment(self, gang: bool) -> None:
+        if isinstance(self.world.record.phase, Queued | JobEnded):
+            self.the_leader_places(gang=gang, first=gang)
+        if isinstance(self.world.record.phase, Reserved):
+            self.the_other_node_claims()
         if self.is_ours():
             self.effects += self.agent.consider(Hinted([(JOB.id, self.world.record.value)]))
         self.the_worker_acts()
@@ -374,11 +374,28 @@ def rank_of(allocation: Allocation, node: NodeName) -> int | None:
     return next((rank for rank, share in enumerate(allocation.shares) if share.node == node), None)
 
 
-def test_whatever_the_order_nothing_starts_twice_and_every_end_is_acknowledged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "log", structlog.wrap_logger(structlog.PrintLogger(), processors=[drop]))
+
+
+def test_a_start_that_waits_while_the_keeper_dies_is_not_sent_to_the_next_one() -> None:
+    story = Orders()
+    story.the_leader_places(gang=True, first=True)
+    story.effects += story.agent.consider(Hinted([(JOB.id, story.world.record.value)]))
+    story.the_worker_acts()
+    story.the_other_node_claims()
+    story.effects += story.agent.consider(Hinted([(JOB.id, story.world.record.value)]))
+    assert [type(effect) for effect in story.effects] == [StartMember]
+    story.the_keeper_is_killed()
+    story.a_report_of_the_keeper_arrives(doubled=False)
+    story.the_worker_acts()
+    assert not story.world.started
+    story.teardown()
+
+
+def test_whatever_the_order_nothing_starts_twice_and_every_end_is_acknowledged() -> None:
     steps = [step for step in Step if step is not Step.explain]
     run_state_machine_as_test(
-        Orders, settings=settings(max_examples=150, stateful_step_count=50, deadline=None, phases=steps)
+        Orders, settings=settings(max_examples=300, stateful_step_count=50, deadline=None, phases=steps)
     )

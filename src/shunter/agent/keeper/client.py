@@ -39,6 +39,7 @@ class KeeperClient:
 
         Raises SetupError if it cannot.
         """
+        self.close()
         deadline = time.monotonic() + START_TIMEOUT_S
         self.reports = queue.SimpleQueue()
         while True:
@@ -57,7 +58,11 @@ class KeeperClient:
         threading.Thread(target=self._read, args=(connection, self.reports), name="keeper", daemon=True).start()
         has: list[Report] = []
         while not has or not isinstance(has[-1], Ready):
-            report = self.reports.get(timeout=START_TIMEOUT_S)
+            try:
+                report = self.reports.get(timeout=START_TIMEOUT_S)
+            except queue.Empty:
+                self.close()
+                raise SetupError("keeper: does not answer", fix=f"see {self._folder / 'keeper.log'}") from None
             if isinstance(report, Gone):
                 return self.connect()
             has.append(report)

@@ -35,6 +35,7 @@ class Acked(Struct, frozen=True, tag="acked"):
 
 
 Line = Begun | Ended | Acked
+_APPENDING: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
 
@@ -48,14 +49,17 @@ class Journal:
         self.ended: dict[str, Ended] = {}
         self._unwritten = b""
         self._replay()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, _APPENDING, 0o600)
         self._compact()
 
     def _replay(self) -> None:
         if not self.path.exists():
             return
-        for text in self.path.read_bytes().split(b"\n"):
-            # A torn last line is what was being written when the machine went down: nobody has heard of it.
+        *lines, torn = self.path.read_bytes().split(b"\n")
+        if torn:
+            # What was being written when the machine went down: nobody has heard of it. The next line must not join it.
+            self._unwritten = b"\n"
+        for text in lines:
             with contextlib.suppress(msgspec.DecodeError):
                 self._note(_decode(text))
 
@@ -96,10 +100,17 @@ class Journal:
         fresh = self.path.with_suffix(".new")
         lines = b"".join(_encode(line) + b"\n" for line in (*self.begun.values(), *self.ended.values()))
         try:
-            fresh.write_bytes(lines)
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, _APPENDING, 0o600), "wb") as file:
+                file.write(lines)
+                file.flush()
+                os.fdatasync(
+                    file.fileno()
+                )  # else a loss of power could leave an empty file in the place of the old one
             fresh.replace(self.path)
+            self._unwritten = b""
             os.close(self._file)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._file = os.open(self.path, _APPENDING, 0o600)
         except OSError:
             with contextlib.suppress(OSError):
                 fresh.unlink()

@@ -124,9 +124,8 @@ class Keeper:
         """End what an earlier keeper left: it died, so its members' ends cannot be known."""
         lost_members = list(self.journal.begun.values())
         quiet = 0
-        while (
-            lost_members and quiet < 2
-        ):  # a process that is just in exec shows no marker: it escapes one look, not two
+        # A process that is just in exec shows no marker: it escapes one look, not two.
+        while lost_members and quiet < 2:
             left = [begun for begun in lost_members if _end_lost(begun)]
             quiet = 0 if left else quiet + 1
             time.sleep(RECHECK_S)
@@ -159,7 +158,7 @@ class Keeper:
             Cgroup(self._cgroups).remove()
 
     def _done(self) -> bool:
-        if self.members or self._clients:
+        if self.members or self._clients or not self.journal.flush():
             self._idle_since = boot_time_s()
         return boot_time_s() - self._idle_since > LINGER_S
 
