@@ -33,7 +33,7 @@ class NeverFits(Struct, frozen=True, tag="never_fits"):
 
 
 class HeldBack(Struct, frozen=True, tag="held_back"):
-    """A job with a higher claim has waited too long for others to overtake it."""
+    """The job fits what is free, but on nodes that are kept for *behind_job*, which has a higher claim."""
 
     behind_job: int
 
@@ -73,7 +73,7 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
         case HeldBack(behind_job=job):
-            return f"waits behind job {job}, which waited longest"
+            return f"the free GPUs are kept for job {job}, which goes first"
         case BackingOff(retries=retries):
             return f"retry {retries + 1} after a pause"
         case NotYetSeen():

@@ -3,18 +3,19 @@
 A pure function of (view, policy, now). It reads as the numbered steps of one pass:
 
 1. take pending jobs in claim order (order.py);
-2. place each where it fits best, all members or none (fit.py);
+2. place each where it fits best, all members or none (fit.py), but not on nodes kept for a job before it (earmark.py);
 3. a job that does not fit speaks for all of its class and shape, for what is free only shrinks within a pass;
-4. if it has waited longer than `overtake_s`, nobody behind it may start before it: a wide job is not starved.
+4. the first of each class that does not fit earmarks the nodes that it waits for: a wide job is not starved.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from shunter.domain.ids import JobId, NodeName
+from shunter.domain.ids import NodeName
 from shunter.domain.job import Request
 from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, Reason
+from shunter.scheduling.earmark import Earmarks
 from shunter.scheduling.fit import FreeNow, candidates, could_hold, place
 from shunter.scheduling.order import Turns
 from shunter.scheduling.plan import Placement, Plan, Refusal
@@ -27,25 +28,28 @@ def decide(view: View, policy: Policy, now_s: float) -> Plan:
     free = FreeNow(view)
     placements: list[Placement] = []
     refusals: list[Refusal] = []
-    held_back_by: JobId | None = None
+    earmarks = Earmarks()
     placed: Counter[Group] = Counter()
     turns = Turns(view)
     for group, pending in turns:
-        if held_back_by is not None:
-            turns.refuse()
-            refusals.append(_refusal(view, group, pending, placed[group], HeldBack(held_back_by)))
-            continue
-        shares = place(group.request, free, group.avoid)
+        barred = earmarks.barred(group.rank)
+        shares = place(group.request, free, group.avoid, barred)
         if shares is not None:
             free.take(shares)
             placements.append(Placement(pending.job.id, shares))
             placed[group] += 1
             continue
         turns.refuse()
-        reason = why_not(group.request, group.avoid, view, free)
+        reason: Reason
+        if barred and place(group.request, free, group.avoid) is not None:
+            reason = HeldBack(next(iter(barred.values())))
+        else:
+            reason = why_not(group.request, group.avoid, view, free)
         refusals.append(_refusal(view, group, pending, placed[group], reason))
-        if isinstance(reason, NotEnoughFree) and now_s - pending.phase.since_s > policy.overtake_s:
-            held_back_by = pending.job.id
+        if isinstance(reason, NotEnoughFree):
+            overdue = now_s - pending.phase.since_s > policy.overtake_s
+            nodes = candidates(group.request, free, group.avoid)
+            earmarks.add(group, pending.job.id, nodes, free, overdue=overdue)
     return Plan(tuple(placements), tuple(refusals))
 
 

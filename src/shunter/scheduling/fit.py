@@ -6,7 +6,7 @@ nodes. A gang takes one share on each of *nodes* different nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from shunter.domain.ids import NodeName
 from shunter.domain.job import Request
@@ -33,9 +33,15 @@ class FreeNow:
             self._changed[share.node].take(share)
 
 
-def place(request: Request, free: FreeNow, avoid: frozenset[NodeName]) -> tuple[NodeShare, ...] | None:
-    """Return the shares for *request* in rank order, or None when its members do not all fit now."""
-    fitting = [node for node in candidates(request, free, avoid) if free.on(node.name).fits(request)]
+def place(
+    request: Request, free: FreeNow, avoid: frozenset[NodeName], barred: Container[NodeName] = ()
+) -> tuple[NodeShare, ...] | None:
+    """Return the shares for *request* in rank order, or None when its members do not all fit now outside *barred*."""
+    fitting = [
+        node
+        for node in candidates(request, free, avoid)
+        if node.name not in barred and free.on(node.name).fits(request)
+    ]
     if len(fitting) < request.nodes:
         return None
     fitting.sort(key=lambda node: (len(free.on(node.name).gpus), node.name))

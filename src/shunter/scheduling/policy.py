@@ -6,6 +6,6 @@ from msgspec import Struct
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
-    """*overtake_s*: how long a job that does not fit lets later ones pass it; after that it holds them back."""
+    """*overtake_s*: how long a job that does not fit lets others of its class start on the nodes it waits for."""
 
     overtake_s: float = 1800.0

@@ -34,7 +34,7 @@ LINES: list[tuple[Reason, str]] = [
         "needs 4 nodes with 8 GPUs each and the cores and memory asked for; only 2 such nodes are here",
     ),
     (NeverFits(1, 0, 0), "needs 1 nodes with the cores and memory asked for; only 0 such nodes are here"),
-    (HeldBack(17), "waits behind job 17, which waited longest"),
+    (HeldBack(17), "the free GPUs are kept for job 17, which goes first"),
     (BackingOff(99.0, 2), "retry 3 after a pause"),
     (NotYetSeen(), "waits for the next scheduling pass"),
 ]

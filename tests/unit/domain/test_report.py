@@ -63,6 +63,6 @@ def test_an_ended_job_shows_its_outcome_and_the_status_a_shell_would_show() -> N
 
 def test_a_reason_and_its_text_are_shown_only_while_the_job_waits() -> None:
     waiting = view_of(job(), PHASES[Queued], cluster="eu", now_s=31.0, reason=HeldBack(7))
-    assert (waiting.reason, waiting.why) == (HeldBack(7), "waits behind job 7, which waited longest")
+    assert (waiting.reason, waiting.why) == (HeldBack(7), "the free GPUs are kept for job 7, which goes first")
     running = view_of(job(), PHASES[Running], cluster="eu", now_s=31.0, reason=HeldBack(7))
     assert (running.reason, running.why) == (None, "")

@@ -167,7 +167,30 @@ def test_a_job_that_can_never_fit_holds_nobody_back() -> None:
 def test_only_the_first_that_waited_too_long_is_named() -> None:
     overdue = [waits(job_id, 4 + job_id, waited_s=OVERTAKE_S + 1) for job_id in (1, 2)]
     plan = decide_on("n1:8", runs(9, "n1:0,1,2,3"), *overdue, waits(3))
-    assert refused(plan) == {1: NotEnoughFree(1, 5, 0, 4, 4), 2: HeldBack(1), 3: HeldBack(1)}
+    assert refused(plan) == {1: NotEnoughFree(1, 5, 0, 4, 4), 2: NotEnoughFree(1, 6, 0, 4, 4), 3: HeldBack(1)}
+
+
+def test_lower_classes_stay_off_the_node_that_a_wide_job_waits_for_and_work_elsewhere() -> None:
+    low = [waits(job_id, priority="low") for job_id in (2, 3, 4)]
+    plan = decide_on("n1:4 n2:4", runs(9, "n1:0"), runs(8, "n2:0,1"), waits(1, 4, priority="high"), *low)
+    assert placed(plan) == {2: "n2:2", 3: "n2:3"}
+    assert refused(plan) == {1: NotEnoughFree(1, 4, 0, 3, 5), 4: HeldBack(1)}
+
+
+def test_a_wide_job_keeps_no_more_nodes_than_it_needs() -> None:
+    plan = decide_on("n1:4 n2:4", runs(9, "n1:0"), waits(1, 4, nodes=2, priority="high"), waits(2, priority="low"))
+    assert placed(plan) == {}
+    plan = decide_on("n1:4 n2:4 n3:2", runs(9, "n1:0"), waits(1, 4, nodes=2, priority="high"), waits(2, priority="low"))
+    assert placed(plan) == {2: "n3:0"}
+
+
+def test_each_class_keeps_nodes_of_its_own() -> None:
+    held = [runs(8, "n1:0"), runs(9, "n2:0")]
+    plan = decide_on("n1:4 n2:4", *held, waits(1, 4, priority="high"), waits(2, 4), waits(3), waits(4, priority="low"))
+    assert placed(plan) == {3: "n2:1"}
+    assert refused(plan) == {
+        1: NotEnoughFree(1, 4, 0, 3, 6), 2: NotEnoughFree(1, 4, 0, 3, 6), 4: HeldBack(1),
+    }  # fmt: skip
 
 
 # avoiding the node that failed
