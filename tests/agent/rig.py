@@ -224,7 +224,14 @@ class Rig:
         return found
 
     def _keepers(self) -> set[int]:
-        return {ready.pid for ready in self.readies} | {os.getpid()}
+        """The keepers, their guardians, and this process."""
+        keepers = {ready.pid for ready in self.readies}
+        guardians = set()
+        for pid in keepers:
+            with contextlib.suppress(psutil.Error):
+                command = psutil.Process(pid).cmdline()
+                guardians |= {one.pid for one in psutil.Process(pid).children() if one.cmdline() == command}
+        return keepers | guardians | {os.getpid()}
 
     def assert_nothing_left(self) -> None:
         assert [(process.pid, process.cmdline()) for process in self.leftovers()] == []

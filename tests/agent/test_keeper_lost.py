@@ -53,18 +53,31 @@ def test_the_next_keeper_reports_a_lost_job_until_it_is_acknowledged_and_then_no
     assert lost not in rig.connect()
 
 
-def test_the_next_keeper_leaves_nothing_of_a_lost_job(rig: Rig) -> None:
-    """The main process dies with the keeper; what it cut loose is found by the next keeper."""
+def test_the_next_keeper_leaves_nothing_of_a_lost_job(rig: Rig, containment: str) -> None:
+    """The main process dies with the keeper; what it cut loose is ended by the guardian, else by the next keeper."""
     started = rig.sign("started")
     live = rig.start("(setsid bash -c 'echo $$ > $SIGNS/started; exec sleep 600' $0 &) ; exec sleep 600")
     child = int(started.word())
     rig.kill_keeper()
-    assert not gone(child)
+    if containment == "cgroup":
+        eventually(lambda: gone(child), "the guardian has ended the child, though no keeper came")
+    else:
+        assert not gone(child)
     (lost,) = rig.connect()
     assert verdict(lost) == LOST
     assert gone(live.pid)
     assert gone(child)
     rig.assert_nothing_left()
+
+
+def test_a_child_without_environment_of_a_lost_job_is_known_by_its_session(rig: Rig) -> None:
+    started = rig.sign("started")
+    rig.start("env -i bash -c 'echo $$ > $0; exec sleep 600' $SIGNS/started & exec sleep 600")
+    child = int(started.word())
+    rig.kill_keeper()
+    (lost,) = rig.connect()
+    assert verdict(lost) == LOST
+    assert gone(child)
 
 
 def test_the_true_end_of_a_job_outlives_the_keeper_that_saw_it(rig: Rig) -> None:

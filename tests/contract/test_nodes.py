@@ -54,6 +54,15 @@ def test_a_name_whose_host_fell_silent_may_be_taken_over(cluster: Cluster) -> No
     assert cluster.run(commands.renew(cluster.keys, node.name, node.incarnation)) is None
 
 
+def test_invariant_3_a_name_with_jobs_is_not_taken_over_by_another_host_however_silent_it_is(cluster: Cluster) -> None:
+    node = cluster.join("n1", host="host-1")
+    cluster.reserved(cluster.lead(), node)
+    other = with_incarnation(node, cluster.run(commands.next_incarnation(cluster.keys)))
+    with pytest.raises(Conflict, match=r"name: node 'n1' has 1 jobs on host-1, which may still run them"):
+        cluster.run(commands.register(cluster.keys, other, "host-2", replace_after_ms=0))
+    assert cluster.run(commands.nodes(cluster.keys)) == [node]
+
+
 def test_a_restart_on_the_same_host_takes_over_at_once(cluster: Cluster) -> None:
     old = cluster.join("n1")
     new = cluster.join("n1")

@@ -45,7 +45,7 @@ def start(
     from shunter.domain.node import Node
     from shunter.runtime import log
     from shunter.runtime.config import settings
-    from shunter.runtime.host import check_node_name, host_identity, memory_mib
+    from shunter.runtime.host import check_node_name, memory_mib, node_identity
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
 
@@ -70,7 +70,7 @@ def start(
 
     launcher = Launcher(cluster=config.cluster, storage=Path(config.storage), source=source)
     agent = NodeAgent(store, keys, KeeperClient(folder, node), launcher, source)
-    agent.join(describe, f"{host_identity()}:{folder}")
+    agent.join(describe, node_identity(folder))
     agent.start()
     try:
         run_worker(config.redis, keys, Destination(agent.node.name, agent.node.incarnation), agent.on_hints)

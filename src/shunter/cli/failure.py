@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import click
 
+from shunter.cli.table import printable
 from shunter.errors import ShunterError
 
 
@@ -47,7 +48,7 @@ def explain(error: BaseException) -> Failure:
 
 
 def _line(text: str) -> str:
-    return "shunter: " + " ".join(text.split())
+    return "shunter: " + printable(" ".join(text.split()))
 
 
 def _usage(error: click.UsageError) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from shunter.cli.table import Cell
+from shunter.cli.table import Cell, printable
 from shunter.domain.duration import format_duration
 from shunter.domain.reason import render
 from shunter.domain.report import ENDED_STATES, JobView
@@ -80,5 +80,5 @@ def exit_status(view: JobView) -> int:
 def end_line(view: JobView) -> str:
     """Return one line on a job that has ended."""
     ran = "" if view.ran_s is None else f" after {format_duration(view.ran_s)}"
-    said = why(view)
+    said = printable(why(view))
     return f"job {view.id} {view.state}{ran}" + (f": {said}" if said and view.state != "succeeded" else "")

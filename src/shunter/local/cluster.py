@@ -34,6 +34,7 @@ from shunter.store.redis import Store
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
+LOCK_TIMEOUT_S: Final = 0.5
 HEALTHY_AFTER_S: Final = 30.0
 BACKOFF_CAP_S: Final = 10.0
 CHECK_S: Final = 0.2
@@ -176,12 +177,21 @@ class LocalCluster:
 
     def _take_lock(self) -> None:
         self._lock = (self.home / "up.lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            self._lock = None
-            raise running_already(self.home) from None
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                # Who only asks who runs here holds it too, for a moment.
+                if time.monotonic() > deadline:
+                    self._lock.close()
+                    self._lock = None
+                    raise running_already(self.home) from None
+                time.sleep(0.02)
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
 
     def client(self) -> Client:
         return Client(self.url, (self.home / "token").read_text().strip())
@@ -247,12 +257,33 @@ class LocalCluster:
                     time.sleep(0.05)
 
 
+def holder(home: Path) -> int | None:
+    """Return the pid of the `up` that runs in *home*, None if none does: its lock says so, no file does."""
+    try:
+        with (home / "up.lock").open("r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(lock.read() or 0) or None
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def endpoint(home: Path) -> dict[str, str | int | float]:
+    """Return where the `up` of *home* answers, {} if none runs or it is not ready yet."""
+    pid = holder(home)
+    with contextlib.suppress(OSError, ValueError):
+        found: dict[str, str | int | float] = json.loads((home / "endpoint.json").read_text())
+        if found["pid"] == pid:
+            return found
+    return {}
+
+
 def running_already(home: Path) -> Conflict:
     """Return the error for a home that is up, with where it answers."""
-    where = ""
-    with contextlib.suppress(OSError, ValueError):
-        endpoint = json.loads((home / "endpoint.json").read_text())
-        where = f" at {endpoint['url']} (process {endpoint['pid']})"
+    found = endpoint(home)
+    where = f" at {found['url']} (process {found['pid']})" if found else ""
     return Conflict(f"up: Shunter is already running in {home}{where}", fix="use it, or stop it with `shunter down`")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -86,10 +85,10 @@ def _guarded_watch(running: LocalCluster, stop: threading.Event) -> None:
 
 def _detach(folder: Path) -> None:
     """Start the same command without --detach in a session of its own, and wait until it is up."""
-    from shunter.local.cluster import running_already
+    from shunter.local.cluster import endpoint, holder, running_already
 
     argv = [word for word in sys.argv[1:] if word not in ("--detach", "-d")]
-    if _endpoint(folder):
+    if holder(folder):
         raise running_already(folder)
     (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "logs" / "up.log"
@@ -101,20 +100,11 @@ def _detach(folder: Path) -> None:
             stderr=out,
             start_new_session=True,
         )
-    while not _endpoint(folder):
+    while not endpoint(folder):
         if process.poll() is not None:
             raise SetupError(path.read_text().strip().removeprefix("shunter: ") or "up: ended at once", fix=None)
         time.sleep(0.05)
     click.echo(path.read_text().rstrip().replace("Ctrl-C leaves jobs running; ", ""))
-
-
-def _endpoint(folder: Path) -> dict[str, object]:
-    """Return what a running `up` wrote, {} if none runs (a file that a killed one left behind does not count)."""
-    with contextlib.suppress(OSError, ValueError):
-        endpoint: dict[str, object] = json.loads((folder / "endpoint.json").read_text())
-        os.kill(int(str(endpoint["pid"])), 0)
-        return endpoint
-    return {}
 
 
 def _say_up(running: LocalCluster, folder: Path) -> None:
@@ -166,34 +156,42 @@ def down(drain: bool, cancel: bool, home: str | None) -> None:
       shunter down --drain
       shunter down --cancel
     """
+    from shunter.local.cluster import holder
     from shunter.runtime.paths import default_home
-    from shunter.sdk.client import Client
 
     if drain and cancel:
         raise click.UsageError("--drain and --cancel exclude each other")
     folder = Path(home).expanduser().absolute() if home else default_home()
-    endpoint = _endpoint(folder)
-    if not endpoint:
+    pid = holder(folder)
+    if pid is None:
         raise NotFound(f"down: no Shunter is running in {folder}", fix="start one with `shunter up`")
     if drain or cancel:
-        with Client(str(endpoint["url"]), (folder / "token").read_text().strip()) as client:
+        with _client(folder) as client:
             _empty(client, cancel=cancel)
-    pid = int(str(endpoint["pid"]))
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _endpoint(folder) or _alive(pid):
+    while holder(folder) == pid:
         if time.monotonic() > deadline:
             raise SetupError(f"down: process {pid} does not end", fix=f"see {folder / 'logs'}")
         time.sleep(0.05)
     click.echo("Shunter is down")
 
 
-def _alive(pid: int) -> bool:
+def _client(folder: Path) -> Client:
+    """Return a client of the `up` in *folder*, whatever SHUNTER_URL says."""
+    from shunter.local.cluster import endpoint
+    from shunter.sdk.client import Client
+
+    found = endpoint(folder)
+    if not found:
+        raise SetupError("down: Shunter is still starting", fix="try again in a moment")
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+        return Client(str(found["url"]), (folder / "token").read_text().strip())
+    except OSError as error:
+        raise SetupError(
+            f"token: cannot read {folder / 'token'}: {error.strerror}",
+            fix="stop without --drain or --cancel; the next `shunter up` makes a new one",
+        ) from error
 
 
 def _empty(client: Client, *, cancel: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 from pathlib import Path
 
@@ -20,13 +21,18 @@ def check_node_name(name: str) -> str:
     return name
 
 
-def host_identity() -> str:
-    """Return what tells this machine from others: its host name and machine id."""
-    try:
-        machine = Path("/etc/machine-id").read_text().strip()[:12]
-    except OSError:
-        machine = ""
-    return f"{socket.gethostname()}/{machine}"
+def node_identity(folder: Path) -> str:
+    """Return what tells the node in *folder* from all others: host, folder, and a word drawn at its first start.
+
+    The word is what a wiped folder, a fresh container or a second machine with this host's name do not have.
+    """
+    path = folder / "identity"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+        fresh.write_text(secrets.token_hex(8))
+        fresh.replace(path)
+    return f"{socket.gethostname()}:{folder}:{path.read_text().strip()}"
 
 
 def memory_mib() -> int:

@@ -213,10 +213,16 @@ def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Com
                 field="name",
                 fix="give this node another --name, or stop the other one first",
             )
+        if reply[0] == b"holds":
+            raise Conflict(
+                f"name: node {node.name!r} has {int(reply[2])} jobs on {reply[1].decode()}, which may still run them",
+                field="name",
+                fix="start it there with the same --home, or give this node another --name",
+            )
         if reply[0] == b"stale":
             raise Conflict(f"name: a later start of node {node.name!r} has registered", field="name")
 
-    names = [keys.nodes, keys.incarnations, keys.seen, keys.events]
+    names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name)]
     args: list[Arg] = [node.name, node.incarnation, host, codec.write_node(node), replace_after_ms, EVENTS_KEPT]
     return call("register", names, args, parse)
 

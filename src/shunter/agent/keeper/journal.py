@@ -15,12 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from shunter.agent.keeper.protocol import Ended
+from shunter.agent.keeper.tree import Leader
 
 COMPACT_BYTES: Final = 1 << 20
 
 
 class Begun(Struct, frozen=True, tag="begun"):
-    """A member is about to be started; *cgroup* is its folder, if it has one."""
+    """A member is about to be started; *cgroup* is its folder, if it has one, else *leader* its main process."""
 
     allocation: str
     job_id: int
@@ -28,6 +29,7 @@ class Begun(Struct, frozen=True, tag="begun"):
     rank: int
     marker: str
     cgroup: str = ""
+    leader: Leader | None = None
 
 
 class Acked(Struct, frozen=True, tag="acked"):

@@ -92,8 +92,14 @@ class Lines:
     """Cuts a byte stream into lines."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        """Return the lines that *data* completes; the cost is linear, also for a line that comes in many pieces."""
+        first, *rest = data.split(b"\n")
+        self._parts.append(first)
+        if not rest:
+            return []
+        lines = [b"".join(self._parts), *rest[:-1]]
+        self._parts = [rest[-1]]
         return lines

@@ -22,6 +22,7 @@ from typing import Final
 
 import msgspec
 
+from shunter.agent.keeper.guardian import watch_over
 from shunter.agent.keeper.journal import Acked, Begun, Journal
 from shunter.agent.keeper.protocol import (
     VERSION,
@@ -38,7 +39,7 @@ from shunter.agent.keeper.protocol import (
     encode,
 )
 from shunter.agent.keeper.spawn import LaunchError, spawn
-from shunter.agent.keeper.tree import Cgroup, cgroup_base, end, kill_all, origin, orphans
+from shunter.agent.keeper.tree import Cgroup, cgroup_base, end, identify, kill_all, origin, orphans
 from shunter.domain.duration import format_duration
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
@@ -75,7 +76,10 @@ class Member(msgspec.Struct):
 
 
 class Keeper:
-    """*folder* holds the journal, the lock and the socket (or a pointer to it). Raises SystemExit if another has it."""
+    """*folder* holds the journal, the lock and the socket. Raises SystemExit if another keeper has it.
+
+    With SHUNTER_CGROUP=off in its environment it makes no cgroups, as on a machine where it cannot.
+    """
 
     def __init__(self, folder: Path, node: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +101,7 @@ class Keeper:
         self._idle_since = boot_time_s()
         wanted = os.environ.get("SHUNTER_CGROUP") != "off"
         self._cgroups = cgroup_base(f"shunter-{node}") if wanted else None
+        self._guarded = watch_over(self._cgroups) if self._cgroups else None
         self._bury_the_lost()
         self._selector = selectors.DefaultSelector()
         self._listen(socket_path(folder / "keeper.sock"))
@@ -252,6 +257,8 @@ class Keeper:
         member = Member(start, pid, cgroup)
         self.members[start.allocation] = member
         self._by_pid[pid] = member
+        if cgroup is None:  # then only its session tells the next keeper what an emptied environment hides
+            self.journal.add(msgspec.structs.replace(self.journal.begun[start.allocation], leader=identify(pid)))
         if start.time_limit_s is not None:
             self._after(start.time_limit_s, lambda: self._time_is_up(member))
         self._tell(member.live())
@@ -372,4 +379,5 @@ def _end_lost(begun: Begun) -> bool:
         cgroup = Cgroup(Path(begun.cgroup))
         populated = cgroup.populated()
         cgroup.kill()
-    return bool(end(None, begun.marker)) or populated
+    session = begun.leader.pid if begun.leader is not None and begun.leader.is_ours() else None
+    return bool(end(session, begun.marker)) or populated

@@ -15,6 +15,8 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 _MARKER: Final = b"SHUNTER_MEMBER="
 
 
@@ -76,6 +78,31 @@ class Cgroup:
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+class Leader(Struct, frozen=True):
+    """A main process, told from a later one with the same number by its start (*ticks*) and the machine's (*boot*)."""
+
+    pid: int
+    ticks: int
+    boot: str
+
+    def is_ours(self) -> bool:
+        """Whether the session that it led may still be its own: not after a reboot, nor under a new leader."""
+        return self.boot == _boot() and identify(self.pid) in (None, self)
+
+
+def identify(pid: int) -> Leader | None:
+    """Return who *pid* is now, None if nobody."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    return Leader(pid, int(fields[19]), _boot())
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _newest_first() -> list[int]:

@@ -1,7 +1,8 @@
 -- register: a node incarnation joins, or reports a changed inventory.
--- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream
+-- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream, 5 held set of the node
 -- ARGV: 1 node, 2 incarnation, 3 host identity, 4 node JSON, 5 ms after which a silent host may be replaced, 6 events to keep
--- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately; {'stale'} if a later
+-- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately,
+--         {'holds', host, jobs} if it is silent and still has jobs; {'stale'} if a later
 --         incarnation on this host registered since (only for a change of inventory).
 
 local time = redis.call('TIME')
@@ -10,7 +11,12 @@ local at = redis.call('HGET', KEYS[2], ARGV[1])
 if at then
   local incarnation, host = string.match(at, '^(%S+) (.*)$')
   local silent = now - tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0)
-  if host ~= ARGV[3] and silent < tonumber(ARGV[5]) then return {'taken', host, silent} end
+  if host ~= ARGV[3] then
+    if silent < tonumber(ARGV[5]) then return {'taken', host, silent} end
+    -- Its keeper may still run them: whoever took the name over would have them run twice.
+    local held = redis.call('SCARD', KEYS[5])
+    if held > 0 then return {'holds', host, held} end
+  end
   if incarnation > ARGV[2] then return {'stale'} end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
