@@ -183,3 +183,18 @@ def test_the_cgroup_of_a_job_is_there_while_it_runs_and_gone_with_it(rig: Rig, c
     rig.stop(live, now=True)
     rig.ended(live)
     assert [path.name for path in base.iterdir() if path.is_dir()] == []
+
+
+def test_a_job_whose_cgroup_cannot_be_made_is_held_together_as_without_cgroups(rig: Rig, containment: str) -> None:
+    """And the keeper's guardian, an orphan of unknown origin by its looks, is let alone."""
+    if containment != "cgroup":
+        pytest.skip("about cgroups")
+    (Path(rig.ready.cgroup) / "cgroup.max.descendants").write_text("0")
+    guardians = rig.keeper.children()
+    for script in (DAEMON, HIDDEN):
+        allocation, child = wait_for_child(rig, script)
+        assert not (Path(rig.ready.cgroup) / allocation).exists()
+        go(rig)
+        assert rig.ended(allocation).exit.code == 5
+        assert gone(child)
+    assert not any(gone(guardian.pid) for guardian in guardians)

@@ -64,8 +64,10 @@ def check(yard: Yard, jobs: list[JobSpec], ids: list[int], cancelled: set[int]) 
             continue
         assert view.exit_status == code_of(number, spec.nodes), view
         for rank in range(spec.nodes):
-            ran = yard.lines(f"ran-{number}.{rank}")
-            assert ran == [str(view.attempt)], (view, ran)
+            ran = [int(line) for line in yard.lines(f"ran-{number}.{rank}")]
+            # A gang that lost a member on its way to the keeper is tried again; the other member may have begun.
+            assert ran[-1:] == [view.attempt], (view, ran)
+            assert ran == sorted(set(ran)) if spec.nodes > 1 else len(ran) == 1, (view, ran)
 
 
 def test_no_gpu_is_held_twice_whatever_the_mix() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from statistics import median
 
 import pytest
 import redis
@@ -228,6 +229,19 @@ def test_a_cancel_may_be_repeated_and_an_ended_job_is_named(yard: Yard) -> None:
     yard.ended(job)
     assert yard.client.cancel(job).already_ended == [job]
     assert yard.replayed().count(job, "stop_asked") == 1
+
+
+def test_a_node_hears_of_starts_and_stops_without_waiting_for_its_lease(yard: Yard) -> None:
+    """A lost hint costs up to 2 s, until the next renewal; so most of these would take long if hints were lost."""
+    jobs = []
+    for _ in range(8):
+        jobs.append(yard.submit(["sleep", "600"]))
+        yard.in_state(jobs[-1], "running")
+        yard.client.cancel(jobs[-1])
+        yard.ended(jobs[-1])
+    at_s = {(event.job, event.kind): event.at_s for event in yard.client.events(jobs=jobs)}
+    for told, done in (("placed", "started"), ("stop_asked", "exited")):
+        assert median(at_s[job, done] - at_s[job, told] for job in jobs) < 0.5
 
 
 # waiting

@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psutil
 import pytest
 
 from shunter.domain.outcome import FailureClass
 from shunter.domain.report import JobView
-from tests.e2e.yard import Yard, eventually, psutil_wait, yard_of
+from shunter.sdk.client import Client
+from tests.e2e.yard import ENOUGH_S, Yard, eventually, psutil_wait, yard_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -30,13 +33,29 @@ fi
 """A first attempt that never ends, with a child in a session of its own; a second that finds the first's checkpoint."""
 
 
+class Noticing(httpx.HTTPTransport):
+    """*following* is set once the events are followed: from then on a client rides out a gateway's death."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.following = threading.Event()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = super().handle_request(request)
+        if request.url.path == "/v1/events":
+            self.following.set()
+        return response
+
+
 class Waiter:
     """Waits for jobs on a thread and a client of its own, through whatever happens to the gateway."""
 
     def __init__(self, yard: Yard, ids: list[int]) -> None:
+        transport = Noticing()
         self._pool = ThreadPoolExecutor(1)
-        self._client = yard.cluster.client()
+        self._client = Client(yard.cluster.url, (yard.home / "token").read_text().strip(), transport=transport)
         self._views = self._pool.submit(self._client.wait, *ids, timeout_s=60)
+        assert transport.following.wait(ENOUGH_S)
 
     def join(self) -> list[JobView]:
         with self._pool, self._client:

@@ -9,18 +9,19 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import structlog
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, MediaType, Request, Response, Router, get, post
+from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
-from litestar.response import ServerSentEvent, Stream
-from litestar.response.sse import ServerSentEventMessage
+from litestar.response import Stream
 
 from shunter import __version__
 from shunter.domain.report import STATES, ClusterView, ErrorBody, EventView, JobView, NodeView
 from shunter.errors import InvalidInput, NotFound, RequestTooLarge, ShunterError, Unauthorized
-from shunter.gateway import docs_page, logs
+from shunter.gateway import docs_page, feed, logs
 from shunter.gateway.auth import TokenGuard
+from shunter.gateway.door import check_request
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Cancellation, Page, Service
 from shunter.gateway.submission import MAX_JOBS, read_specs
@@ -29,7 +30,6 @@ from shunter.store import commands
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_KEY: Final = 255
 log = structlog.get_logger("gateway")
-_encode = msgspec.json.encode
 _CURSOR: Final = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?")
 """An id in a Redis stream, as far as it is surely below 2**64 in both parts."""
 
@@ -89,11 +89,9 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
     guarded = [
         submit, list_jobs, show_job, cancel_jobs, job_logs, events, list_nodes, cordon_node, uncordon_node, cluster,
     ]  # fmt: skip
-    from litestar import Router
-    from litestar.di import Provide
-
+    api = Router("/", guards=[TokenGuard(token)], route_handlers=guarded, before_request=check_request)
     return Litestar(
-        [Router("/", guards=[TokenGuard(token)], route_handlers=guarded), health, openapi_json, docs],
+        [api, health, openapi_json, docs],
         dependencies={"service": Provide(provide_service), "hub": Provide(provide_hub)},
         exception_handlers={
             ShunterError: _answer_error,
@@ -113,9 +111,12 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
 
 
 def _answer_error(_: Request[Any, Any, Any], error: ShunterError) -> Response[ErrorBody]:
-    body = ErrorBody(error.code, error.message, error.field or "", error.fix or "")
     headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(error.http_status, {})
-    return Response(body, status_code=error.http_status, headers=headers, media_type=MediaType.JSON)
+    return Response(_body(error), status_code=error.http_status, headers=headers, media_type=MediaType.JSON)
+
+
+def _body(error: ShunterError) -> ErrorBody:
+    return ErrorBody(error.code, error.message, error.field or "", error.fix or "")
 
 
 def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
@@ -220,20 +221,38 @@ async def job_logs(
 ) -> Response[Any]:
     """What the job printed, as text; with `follow` as server-sent events until the job has ended."""
     view, _ = await service.job(job_id)
-    logs.check_attempt(view, attempt)
-    which = logs.Which(attempt, logs.check_stream(stream), offset, tail, rank)
+    which = logs.Which(attempt, stream, offset, tail, rank)
+    await logs.check(service, view, which)
     if follow:
-        return ServerSentEvent(_log_messages(logs.follow(service, hub, job_id, which)))
+        return _event_stream(_log_messages(logs.follow(service, hub, job_id, which)))
     return Stream(logs.whole(service, view, which), media_type="text/plain; charset=utf-8")
 
 
-async def _log_messages(parts: AsyncIterator[logs.LogPart | JobView | None]) -> AsyncIterator[ServerSentEventMessage]:
+async def _log_messages(parts: AsyncIterator[logs.LogPart | JobView | None]) -> AsyncIterator[bytes]:
     async for part in parts:
         if part is None:
-            yield ServerSentEventMessage(data=None, comment="waiting")
+            yield feed.WAITING
         else:
-            kind = "end" if isinstance(part, JobView) else "log"
-            yield ServerSentEventMessage(_encode(part).decode(), event=kind)
+            yield feed.frame("end" if isinstance(part, JobView) else "log", part)
+
+
+def _event_stream(messages: AsyncIterator[bytes]) -> Stream:
+    headers = {
+        "Content-Type": "text/event-stream; charset=utf-8",  # as a header: a handler's own media type would win
+        "Cache-Control": "no-cache",
+        "Connection": "keep-alive",
+        "X-Accel-Buffering": "no",
+    }
+    return Stream(_told(messages), headers=headers)
+
+
+async def _told(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass *messages* on; an error of ours becomes the last of them, for the status was sent long ago."""
+    try:
+        async for message in messages:
+            yield message
+    except ShunterError as error:
+        yield feed.frame("error", _body(error))
 
 
 @get("/v1/events", summary="Read or follow events")
@@ -255,22 +274,20 @@ async def events(
     start = after if after is not None else await service.store.run(commands.last_event(service.keys))
     jobs = frozenset(job or ())
     if follow:
-        return ServerSentEvent(_event_messages(service, hub, start, jobs))
+        return _event_stream(_event_messages(service, hub, start, jobs))
     found, last = await service.events(start, jobs, limit)
     return Response(Events(found, last))
 
 
-async def _event_messages(
-    service: Service, hub: Hub, after: str, jobs: frozenset[int]
-) -> AsyncIterator[ServerSentEventMessage]:
+async def _event_messages(service: Service, hub: Hub, after: str, jobs: frozenset[int]) -> AsyncIterator[bytes]:
     news = hub.news()  # before the first read: nothing that comes after that read is missed
-    yield ServerSentEventMessage(data=None, comment=f"after {after}")
+    yield feed.comment(f"after {after}")
     while True:
-        found, after = await service.events(after, jobs, 1000)
-        for view in found:
-            yield ServerSentEventMessage(_encode(view).decode(), event="change", id=view.id)
-        if not found:
-            yield ServerSentEventMessage(data=None, comment="waiting")
+        frames, after, more = await service.feed.batch(after, jobs)
+        if frames:
+            yield frames
+        if not more:
+            yield feed.WAITING
             await anext(news)
 
 
@@ -305,7 +322,7 @@ async def cluster(service: Service) -> ClusterView:
     return await service.cluster()
 
 
-@get("/v1/health", summary="Health of this gateway")
+@get("/v1/health", summary="Health of this gateway", before_request=check_request)
 async def health(service: Service) -> Health:
     """200 while the store answers, else 503: for load balancers. Needs no token."""
     await service.store.run(commands.store_time(service.keys))

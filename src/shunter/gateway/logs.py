@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import errno
+import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 from msgspec import Struct
 
 from shunter.domain.report import JobView
-from shunter.errors import InvalidInput, NotFound
+from shunter.errors import Conflict, InvalidInput, NotFound, Unavailable
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Service
 
 CHUNK: Final = 256 * 1024
+TAIL_SCAN: Final = 16 * 1024 * 1024
+"""How far from its end a log is searched for the beginning of its tail."""
 GROWTH_CHECK_S: Final = 0.1
 KEEPALIVE_S: Final = 10.0
 STREAMS: Final = ("output", "stderr")
@@ -55,50 +60,92 @@ def check_stream(stream: str) -> str:
 
 
 def read(path: Path, offset: int, tail: int | None) -> tuple[bytes, int]:
-    """Return the bytes from *offset*, or the last *tail* lines, and the offset after them.
+    """Return up to CHUNK bytes from *offset*, or from where the last *tail* lines begin, and the offset after them.
 
-    Nothing if there is no file.
+    Nothing if there is no file yet. A tail is looked for in the last TAIL_SCAN bytes only: of a log with fewer line
+    ends there, those bytes are the tail. Raises Conflict or Unavailable for what cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            start = offset if tail is None else _tail_start(path, size, tail)
-            file.seek(min(start, size))
-            data = file.read(CHUNK if tail is None else size)
-            return data, min(start, size) + len(data)
+        with _open(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            start = min(offset, size) if tail is None else _tail_start(file, size, tail)
+            file.seek(start)
+            data = file.read(CHUNK)
+            return data, start + len(data)
     except FileNotFoundError:
         return b"", offset
+    except OSError as error:
+        if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.ELOOP:
+            raise _unreadable(path, str(error.strerror)) from error
+        raise Unavailable(
+            f"log: {path} cannot be read: {error.strerror}", fix="check the storage; then try again"
+        ) from error
 
 
-def _tail_start(path: Path, size: int, lines: int) -> int:
+def _open(path: Path) -> BinaryIO:
+    """Open *path* for reading, whatever the job has put in its place.
+
+    The job owns the folder: a FIFO there would hold a plain open for ever, and a link could name any of our files.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _unreadable(path, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _unreadable(path: Path, why: str) -> Conflict:
+    return Conflict(
+        f"log: {path} is not a regular file that the gateway may read ({why})",
+        fix="see what the job, or somebody, has put in its place",
+    )
+
+
+def _tail_start(file: BinaryIO, size: int, lines: int) -> int:
     if lines <= 0:
         return size
-    with path.open("rb") as file:
-        position, seen = size, 0
-        while position > 0:
-            step = min(CHUNK, position)
-            position -= step
-            file.seek(position)
-            block = file.read(step)
-            end = len(block) - 1 if position + step == size and block.endswith(b"\n") else len(block)
-            while (at := block.rfind(b"\n", 0, end)) >= 0:
-                seen += 1
-                if seen == lines:
-                    return position + at + 1
-                end = at
-    return 0
+    position, seen, floor = size, 0, max(size - TAIL_SCAN, 0)
+    while position > floor:
+        step = min(CHUNK, position - floor)
+        position -= step
+        file.seek(position)
+        block = file.read(step)
+        end = len(block) - 1 if position + step == size and block.endswith(b"\n") else len(block)
+        while (at := block.rfind(b"\n", 0, end)) >= 0:
+            seen += 1
+            if seen == lines:
+                return position + at + 1
+            end = at
+    return floor
+
+
+async def check(service: Service, view: JobView, which: Which) -> None:
+    """Refuse what cannot be answered, while the answer can still be a refusal: once it has begun, it is a 200.
+
+    Raises InvalidInput, NotFound, Conflict or Unavailable.
+    """
+    check_stream(which.stream)
+    attempt = check_attempt(view, which.attempt)
+    members = view.job.request.nodes
+    if which.rank >= members:
+        raise NotFound(
+            f"rank: expected 0 to {members - 1}, got {which.rank}",
+            field="rank",
+            fix=f"the job has {members} member{'s' if members > 1 else ''}, counted from 0",
+        )
+    await asyncio.to_thread(read, which.path(service.settings.storage, view.id, attempt), 0, 0)
 
 
 async def whole(service: Service, view: JobView, which: Which) -> AsyncIterator[bytes]:
     """Yield the log as it is now."""
-    path, offset = which.path(service.settings.storage, view.id, check_attempt(view, which.attempt)), which.offset
+    path = which.path(service.settings.storage, view.id, check_attempt(view, which.attempt))
+    offset, tail = which.offset, which.tail
     while True:
-        data, offset = await asyncio.to_thread(read, path, offset, which.tail)
+        data, offset = await asyncio.to_thread(read, path, offset, tail)
+        tail = None
         if not data:
             return
         yield data
-        if which.tail is not None:
-            return
 
 
 def check_attempt(view: JobView, attempt: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
@@ -20,13 +21,13 @@ from shunter.domain.node import Node
 from shunter.domain.phase import HOLDS_GPUS, LIVE, Ended, Queued, StopCause, Stopping
 from shunter.domain.reason import BackingOff, NotYetSeen, Reason, render
 from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
-from shunter.errors import Conflict, NotFound, RequestTooLarge
-from shunter.gateway.describe import describe
+from shunter.errors import Conflict, NotFound, RequestTooLarge, Unavailable
+from shunter.gateway.feed import Feed, view_event
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
 from shunter.scheduling.plan import Decision
 from shunter.store import commands
-from shunter.store.codec import Entry, Record
+from shunter.store.codec import Record
 from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore
 
@@ -63,6 +64,7 @@ class Service:
         self.keys = Keys(settings.cluster)
         self.settings = settings
         self.user = user
+        self.feed = Feed(store, self.keys)
         self._nodes: list[Node] = []
         self._nodes_at = float("-inf")
 
@@ -80,7 +82,7 @@ class Service:
                 if len(specs) > 1 and hasattr(error, "message"):
                     error.message = f"job {number + 1} of {len(specs)}: {error.message}"
                 raise
-            submissions.append(self._stash(submission) if needs_storage(submission) else submission)
+            submissions.append(await self._stash(submission) if needs_storage(submission) else submission)
         idempotency = None
         if idempotency_key is not None:
             digest = hashlib.sha256(f"{self.user}\0{idempotency_key}".encode()).hexdigest()
@@ -107,16 +109,18 @@ class Service:
         self._nodes = await self.store.run(commands.nodes(self.keys))
         self._nodes_at = time.monotonic()
 
-    def _stash(self, submission: Submission) -> Submission:
-        """Move a large script to storage, under the digest of its text."""
+    async def _stash(self, submission: Submission) -> Submission:
+        """Move a large script to storage, under the digest of its text. Raises Unavailable if storage is broken."""
         text = (submission.launch.script or "").encode()
         path = str(self.settings.storage / "scripts" / hashlib.sha256(text).hexdigest())
-        filesystem, name = fsspec.core.url_to_fs(path)
-        if not filesystem.exists(name):
-            filesystem.makedirs(filesystem._parent(name), exist_ok=True)
-            part = f"{name}.{time.monotonic_ns()}"
-            filesystem.pipe_file(part, text)
-            filesystem.mv(part, name)
+        try:
+            await asyncio.to_thread(_put, path, text)  # shared storage may be slow: others go on meanwhile
+        except OSError as error:
+            raise Unavailable(
+                f"script: cannot be stored at {path}: {error.strerror or error}",
+                field="script",
+                fix="check that the storage is mounted, writable and not full; then submit again",
+            ) from error
         return replace(submission, launch=replace(submission.launch, script=None, script_ref=path))
 
     # reading
@@ -278,21 +282,13 @@ class Service:
                 return found, after
 
 
-def view_event(entry: Entry) -> EventView:
-    if entry.job_id is None:
-        return EventView(entry.id, entry.at_s, entry.kind, node=entry.node, text=describe(entry))
-    event, phase = entry.event(), entry.record().phase
-    return EventView(
-        entry.id,
-        entry.at_s,
-        entry.kind,
-        job=entry.job_id,
-        by=event.by,
-        rev=entry.rev,
-        state=state_of(phase),
-        text=describe(entry),
-        phase=phase,
-    )
+def _put(path: str, text: bytes) -> None:
+    filesystem, name = fsspec.core.url_to_fs(path)
+    if not filesystem.exists(name):
+        filesystem.makedirs(filesystem._parent(name), exist_ok=True)
+        part = f"{name}.{time.monotonic_ns()}"
+        filesystem.pipe_file(part, text)
+        filesystem.mv(part, name)
 
 
 def unknown_job(job_id: int) -> NotFound:

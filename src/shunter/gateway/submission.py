@@ -26,7 +26,13 @@ from shunter.domain.job import (
 from shunter.errors import InvalidInput, RequestTooLarge
 
 MAX_JOBS: Final = 1000
+MAX_ARGV_BYTES: Final = 1024 * 1024
+"""Linux gives arguments and environment about 2 MiB together."""
+MAX_VARIABLE_BYTES: Final = 128 * 1024
+"""Linux refuses a longer `NAME=value`, its NUL included."""
+MAX_CWD_BYTES: Final = 4096
 _decode = msgspec.json.Decoder(JobSpec | list[JobSpec]).decode
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(.*)`)?")
 _WITH_PATH: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
@@ -100,14 +106,15 @@ def build(spec: JobSpec, *, default_user: str, at_s: float) -> Submission:
     """Return *spec* as a job without an id. Raises InvalidInput for what no cluster could run."""
     argv = _argv(spec)
     _check_env(spec.env)
+    _check_cwd(spec.cwd)
+    for field in ("name", "user", "team"):
+        _check_printable(field, getattr(spec, field))
     if spec.gpus % spec.nodes:
         raise InvalidInput(
             f"gpus: expected a multiple of nodes ({spec.nodes}), got {spec.gpus}",
             field="gpus",
             fix=f"ask for {spec.gpus // spec.nodes * spec.nodes or spec.nodes} or another multiple of {spec.nodes}",
         )
-    if spec.cwd is not None and not spec.cwd.startswith("/"):
-        raise InvalidInput(f"cwd: expected an absolute path, got {spec.cwd!r}", field="cwd", fix="begin it with /")
     per_node = spec.gpus // spec.nodes
     job = Job(
         id=JobId(0),
@@ -167,6 +174,13 @@ def _checked(argv: list[str]) -> list[str]:
             field="command",
             fix="send it as a script",
         )
+    total = sum(len(part.encode(errors="surrogatepass")) + 1 for part in argv)
+    if total > MAX_ARGV_BYTES:
+        raise RequestTooLarge(
+            f"command: expected at most {MAX_ARGV_BYTES // 2**20} MiB in all, got {total} bytes",
+            field="command",
+            fix="put the arguments into a file, or send a script",
+        )
     return argv
 
 
@@ -185,20 +199,57 @@ def _check_env(env: dict[str, str]) -> None:
             field="env",
             fix="put the values into a file",
         )
+    for name, value in env.items():
+        size = len(name) + len(value.encode(errors="surrogatepass")) + 2
+        if size > MAX_VARIABLE_BYTES:
+            raise RequestTooLarge(
+                f"env.{name:.60}: expected name and value below {MAX_VARIABLE_BYTES // 1024} KiB (Linux's limit), "
+                f"got {size} bytes",
+                field=f"env.{name:.60}",
+                fix="put the value into a file",
+            )
+
+
+def _check_cwd(cwd: str | None) -> None:
+    if cwd is None:
+        return
+    if not cwd.startswith("/"):
+        raise InvalidInput(f"cwd: expected an absolute path, got {cwd!r:.120}", field="cwd", fix="begin it with /")
+    if "\0" in cwd:
+        raise InvalidInput("cwd: contains a NUL character", field="cwd", fix="remove it")
+    size = len(cwd.encode(errors="surrogatepass"))
+    if size > MAX_CWD_BYTES:
+        raise InvalidInput(
+            f"cwd: expected at most {MAX_CWD_BYTES} bytes (Linux's limit), got {size}",
+            field="cwd",
+            fix="give a shorter path",
+        )
+
+
+def _check_printable(field: str, value: str | None) -> None:
+    """These three stand in everybody's tables, where an escape sequence or a line break would forge other rows."""
+    if value is not None and (found := _CONTROL.search(value)):
+        raise InvalidInput(
+            f"{field}: contains the control character {found.group()!r}", field=field, fix="write it without"
+        )
 
 
 def default_name(argv: list[str], spec: JobSpec) -> str:
-    """Return a name for people: the script that an interpreter runs, else the program."""
+    """Return a name for people, one that could have been given: the script that an interpreter runs, or the program."""
+    return _CONTROL.sub("?", _program(argv, spec)[:128]) or "job"
+
+
+def _program(argv: list[str], spec: JobSpec) -> str:
     if not argv or isinstance(spec.command, str):
         words = (spec.command if isinstance(spec.command, str) else "script").split()
-        return PurePosixPath(words[0]).name[:128] or "job"
+        return PurePosixPath(words[0]).name
     name = PurePosixPath(argv[0]).name
     if _INTERPRETERS.fullmatch(name):
         if len(argv) > 2 and argv[1] == "-m":
-            return argv[2][:128]
+            return argv[2]
         if len(argv) > 1 and not argv[1].startswith("-"):
-            return PurePosixPath(argv[1]).name[:128] or name
-    return name[:128] or "job"
+            return PurePosixPath(argv[1]).name or name
+    return name
 
 
 def needs_storage(submission: Submission) -> bool:

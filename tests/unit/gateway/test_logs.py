@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from shunter.domain.job import Job, Request
 from shunter.domain.outcome import Outcome, Result
 from shunter.domain.phase import Ended, Phase, Queued
 from shunter.domain.report import JobView, view_of
-from shunter.errors import InvalidInput, NotFound
+from shunter.errors import Conflict, InvalidInput, NotFound, ShunterError, Unavailable
 from shunter.gateway import logs
 from shunter.gateway.logs import LogPart, Which, check_attempt, check_stream, read
 from tests.strategies import BRIEF
@@ -28,6 +30,16 @@ JOB: Final = Job(JobId(7), "train", "ada", Request(1), 1.0)
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "output.log"
+
+
+def tail_of(path: Path, lines: int) -> bytes:
+    """Return the whole tail, piece by piece, as `whole` does."""
+    data, offset = read(path, 0, lines)
+    found = data
+    while data:
+        data, offset = read(path, offset, None)
+        found += data
+    return found
 
 
 # read
@@ -88,15 +100,73 @@ def test_the_tail_is_what_splitting_into_lines_says_however_small_the_blocks(
     wanted = b"".join(text.splitlines(keepends=True)[-number:]) if number else b""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logs, "CHUNK", chunk)
-        assert read(path, 0, number) == (wanted, len(text))
+        assert tail_of(path, number) == wanted
 
 
-def test_a_large_log_comes_in_pieces_and_its_tail_at_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_log_comes_in_pieces_and_so_does_its_tail(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "CHUNK", 10)
     log.write_bytes(b"0123456789abcdef\nend\n")
     assert read(log, 0, None) == (b"0123456789", 10)
     assert read(log, 10, None) == (b"abcdef\nend", 20)
-    assert read(log, 0, 2) == (b"0123456789abcdef\nend\n", 21)
+    assert read(log, 0, 2) == (b"0123456789", 10)
+    assert tail_of(log, 2) == b"0123456789abcdef\nend\n"
+
+
+def test_a_tail_is_looked_for_near_the_end_only(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "CHUNK", 4)
+    monkeypatch.setattr(logs, "TAIL_SCAN", 10)
+    log.write_bytes(b"x" * 100)
+    assert tail_of(log, 5) == b"x" * 10
+    log.write_bytes(b"first\n" + b"x" * 100 + b"\nlast\n")
+    assert tail_of(log, 1) == b"last\n"
+    assert tail_of(log, 3) == b"xxxx\nlast\n"
+
+
+def test_what_a_job_puts_in_place_of_its_log_is_refused_at_once(log: Path, tmp_path: Path) -> None:
+    def check_refused() -> None:
+        for tail in (None, 0, 5):
+            with pytest.raises(Conflict, match=r"output\.log is not a regular file"):
+                read(log, 0, tail)
+
+    os.mkfifo(log)
+    check_refused()
+    log.unlink()
+    log.mkdir()
+    check_refused()
+    log.rmdir()
+    (tmp_path / "token").write_text("secret")
+    log.symlink_to(tmp_path / "token")
+    check_refused()
+    log.unlink()
+    log.symlink_to("/dev/zero")
+    check_refused()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EACCES, Conflict), (errno.ENOTDIR, Conflict), (errno.EIO, Unavailable), (errno.EMFILE, Unavailable)],
+)
+def test_a_log_that_cannot_be_opened_is_told_with_its_path(
+    log: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[ShunterError]
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(kind) as caught:
+        read(log, 0, None)
+    assert str(log) in caught.value.message
+    assert os.strerror(number) in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_refused_log_leaves_no_open_file(log: Path) -> None:
+    log.mkdir()
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for _ in range(5):
+        with pytest.raises(Conflict):
+            read(log, 0, None)
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
 
 
 # which file

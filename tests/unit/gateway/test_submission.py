@@ -134,6 +134,52 @@ def test_a_refusal_names_field_and_value(value: Any, message: str) -> None:
     assert refusal(value).message == message
 
 
+MIB: Final = 2**20
+
+
+def test_a_command_of_many_arguments_is_refused_only_beyond_what_linux_starts() -> None:
+    fits = ["x" * (64 * 1024 - 1)] * 16  # with their NULs 1 MiB
+    assert made(command=fits).launch.argv == fits
+    error = refusal({"command": [*fits, ""]})
+    assert isinstance(error, RequestTooLarge)
+    assert error.field == "command"
+    assert error.message == f"command: expected at most 1 MiB in all, got {MIB + 1} bytes"
+    assert error.fix
+
+
+@pytest.mark.parametrize("value", ["x" * (128 * 1024 - len("NAME=") - 1), "\u20ac" * 43_688])
+def test_a_variable_may_be_as_long_as_linux_takes_it(value: str) -> None:
+    assert made(env={"NAME": value}).launch.env == {"NAME": value}
+    error = refusal({**RUN, "env": {"OK": "1", "NAME": value + "xxx"}})
+    assert isinstance(error, RequestTooLarge)
+    assert error.field == "env.NAME"
+    assert error.message.startswith("env.NAME: expected name and value below 128 KiB")
+    assert error.fix
+
+
+def test_a_folder_may_be_as_long_as_linux_takes_it() -> None:
+    longest = "/" + "d" * 4_095
+    assert made(cwd=longest).launch.cwd == longest
+    error = refusal({**RUN, "cwd": longest + "d"})
+    assert (error.field, error.message) == ("cwd", "cwd: expected at most 4096 bytes (Linux's limit), got 4097")
+    assert refusal({**RUN, "cwd": "/a\0b"}).message == "cwd: contains a NUL character"
+    assert made(cwd="/a\nb").launch.cwd == "/a\nb"
+
+
+@pytest.mark.parametrize("field", ["name", "user", "team"])
+@pytest.mark.parametrize("mark", ["\0", "\n", "\t", "\x1b", "\x7f"])
+def test_what_stands_in_tables_has_no_control_characters(field: str, mark: str) -> None:
+    error = refusal({**RUN, field: f"a{mark}b"})
+    assert (error.field, error.message) == (field, f"{field}: contains the control character {mark!r}")
+    assert error.fix
+    assert made(**{field: "Zo\u00eb's \u8a13\u7df4 #1"})
+
+
+def test_a_default_name_is_cleaned() -> None:
+    assert made(command=["/bin/a\x1b[2J\nb"]).job.name == "a?[2J?b"
+    assert made(command=["python", "-m", ""]).job.name == "job"
+
+
 @pytest.mark.parametrize(
     ("sent", "fix"),
     [

@@ -14,13 +14,14 @@ from pathlib import Path
 from shunter.agent.keeper.tree import Cgroup
 
 
-def watch_over(base: Path) -> int:
-    """Fork the guardian of the cgroups below *base*; return the descriptor that keeps it waiting.
+def watch_over(base: Path) -> tuple[int, int]:
+    """Fork the guardian of the cgroups below *base*; return its pid and the descriptor that keeps it waiting.
 
     It also inherits the keeper's lock: the next keeper begins only when this one's jobs have been told to end.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         try:
             os.close(write)
             os.setsid()
@@ -33,4 +34,4 @@ def watch_over(base: Path) -> int:
         finally:
             os._exit(0)
     os.close(read)
-    return write
+    return pid, write

@@ -101,7 +101,7 @@ class Keeper:
         self._idle_since = boot_time_s()
         wanted = os.environ.get("SHUNTER_CGROUP") != "off"
         self._cgroups = cgroup_base(f"shunter-{node}") if wanted else None
-        self._guarded = watch_over(self._cgroups) if self._cgroups else None
+        self._guardian, self._guarded = watch_over(self._cgroups) if self._cgroups else (0, -1)
         self._bury_the_lost()
         self._selector = selectors.DefaultSelector()
         self._listen(socket_path(folder / "keeper.sock"))
@@ -337,7 +337,7 @@ class Keeper:
         if member.cgroup:
             return member.cgroup.populated()
         ours, unknown = [], []
-        for pid in orphans(self._by_pid):
+        for pid in orphans({*self._by_pid, self._guardian}):
             whose = origin(pid, member.pid, member.start.marker)
             if whose == "ours":
                 kill_all([pid])
