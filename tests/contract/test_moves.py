@@ -371,6 +371,16 @@ def test_a_batch_that_names_a_job_twice_moves_it_once(yard: Yard, step: str) -> 
     assert len([entry for entry in yard.cluster.entries() if entry.job_id == move.job_id]) == move.after.rev
 
 
+def test_a_batch_takes_one_step_per_job_so_that_held_sets_stay_right(yard: Yard) -> None:
+    """Sets are written once per batch: taken back and placed on the same node, the job would end up held by nobody."""
+    cluster, node = yard.cluster, yard.node
+    taken_back = cluster.returning(yard.job_in("reserved"))
+    again = commands.move(taken_back.job_id, taken_back.after, cluster.placing(cluster.queued(), node).event)
+    assert yard.send("place", taken_back, again) == ["ok", taken_back.after]
+    assert yard.send("place", again) == ["ok"]
+    assert cluster.held(node) == [taken_back.job_id]
+
+
 def test_a_reservation_that_was_placed_again_is_not_claimed_by_the_older_decision(
     cluster: Cluster, leadership: Leadership, node: Node
 ) -> None:
