@@ -43,7 +43,7 @@ def test_why_a_job_waits_is_told_with_its_numbers(yard: Yard) -> None:
     view = with_reason(yard, gang, NotEnoughFree)
     assert isinstance(view.reason, NotEnoughFree)
     assert view.reason == NotEnoughFree(2, 4, 1, 4, 5)
-    assert view.why == "needs 2 nodes with 4 free GPUs each; 1 have that now"
+    assert view.why == "1 of 2 nodes have 4 GPUs free now"
     assert [(one.id, one.why) for one in yard.client.jobs(states=["queued"])] == [(gang, view.why)]
     yard.let_go("blocker")
     yard.ended(blocker, gang)

@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from shunter.domain.report import JobView
     from shunter.sdk.client import Client
 
-CARRIED: Final = (
-    "PATH",
-    "VIRTUAL_ENV",
-    "CONDA_PREFIX",
-    "CONDA_DEFAULT_ENV",
-    "PYTHONPATH",
-    "LD_LIBRARY_PATH",
-)
-"""What selects a toolchain: without it `python` on the node would be another one than here."""
 _COMMAND: Final = "shunter.command"
 _EXAMPLE: Final = "for example: shunter submit --gpus 1 -- python train.py"
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -178,8 +169,9 @@ def _merged(
 
 
 def _carried(env_all: bool) -> dict[str, str]:
+    """Return what --env-all adds to the variables that every client carries."""
     if not env_all:
-        return {name: os.environ[name] for name in CARRIED if name in os.environ}
+        return {}
     # Exported shell functions and values in another encoding cannot travel, and nobody means them.
     return {
         name: value

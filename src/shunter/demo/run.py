@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from shunter.demo import picture
 from shunter.demo.picture import Bar
 from shunter.demo.sweep import RUNS, Run
 from shunter.domain.duration import format_duration
+from shunter.domain.job import JobSpec, Priority
 from shunter.domain.report import ENDED_STATES, JobView
 from shunter.errors import NotFound, SetupError
 from shunter.local.cluster import LocalCluster, NodePlan
@@ -95,20 +95,21 @@ def run_demo(console: Console, output: Path, *, keep: bool) -> bool:
 
 
 def _submit(client: Client) -> list[Row]:
-    rows = []
-    for run in RUNS:
-        job = client.submit(
+    """Submit all runs in one request: one scheduling pass sees them all, and priorities count from the start."""
+    specs = [
+        JobSpec(
             command=[sys.executable, "-m", "shunter.demo.train", *run.argv],
             name=run.name,
             gpus=run.gpus,
-            priority=run.priority,
+            priority=Priority(run.priority),
             time="5m",
             grace=10,
-            env={"PYTHONUNBUFFERED": "1", "PATH": os.environ.get("PATH", os.defpath)},
+            env={"PYTHONUNBUFFERED": "1"},
             cwd="/",
         )
-        rows.append(Row(run, job))
-    return rows
+        for run in RUNS
+    ]
+    return [Row(run, job) for run, job in zip(RUNS, client.submit_many(specs), strict=True)]
 
 
 def _watch(console: Console, client: Client, rows: list[Row]) -> None:
@@ -212,9 +213,8 @@ def _conclude(console: Console, rows: Sequence[Row], output: Path) -> None:
     if best is not None:
         console.print(f"; the best is {best.job.name} with an accuracy of {best.accuracy}", end="")
     console.print(f".\nThe same picture, larger: {output}")
-    console.print(
-        "Next: `shunter up` runs it on this machine for good; `shunter submit --help` says how to give it work."
-    )
+    command = "shunter" if shutil.which("shunter") else str(Path(sys.argv[0]).parent / "shunter")
+    console.print(f"Next: `{command} up --gpus simulated:8` (or without --gpus, on a machine with NVIDIA GPUs).")
 
 
 def _exit(job: JobView) -> str:

@@ -62,13 +62,13 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
         case NotEnoughFree(nodes_wanted=1, gpus_per_node=0):
             return "waits for free cores or memory"
         case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best) if best >= gpus:
-            return f"needs {gpus} GPUs on one node; {best} are free on one, but not the cores or memory asked for"
+            return f"{best} GPUs free on one node, but not the cores or memory asked for"
         case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best, free_gpus=free):
-            return f"needs {gpus} GPUs on one node; most free on one is {best} ({free} free in all)"
+            return f"{best} of {gpus} GPUs free on one node ({free} in all)"
         case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=0, nodes_that_fit=fit):
             return f"needs {nodes} nodes with free cores and memory; {fit} have that now"
         case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
-            return f"needs {nodes} nodes with {gpus} free GPUs each; {fit} have that now"
+            return f"{fit} of {nodes} nodes have {gpus} GPUs free now"
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"

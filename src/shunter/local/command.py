@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from shunter.sdk.client import Client
 
 STOP_TIMEOUT_S = 60.0
+READY_FD = "SHUNTER_UP_READY_FD"
+"""Names the descriptor that `up --detach` reads from the process that it started."""
+
 DOWN_REASON = "shunter down"
 """Why `down --drain` cordons; the next `up` takes such a cordon back, and no other."""
 
@@ -66,7 +69,7 @@ def up(gpus: str, host: str, port: int, name: str | None, cluster: str, home: st
     running.start()
     watcher = threading.Thread(target=_guarded_watch, args=(running, stop), daemon=True)
     try:
-        _say_up(running, folder)
+        _say_up(_announcement(running, folder))
         watcher.start()
         stop.wait()
         left = _running_jobs(running)
@@ -85,13 +88,14 @@ def _guarded_watch(running: LocalCluster, stop: threading.Event) -> None:
 
 def _detach(folder: Path) -> None:
     """Start the same command without --detach in a session of its own, and wait until it is up."""
-    from shunter.local.cluster import endpoint, holder, running_already
+    from shunter.local.cluster import holder, running_already
 
     argv = [word for word in sys.argv[1:] if word not in ("--detach", "-d")]
     if holder(folder):
         raise running_already(folder)
     (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "logs" / "up.log"
+    read, write = os.pipe()
     with path.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "shunter", *argv],
@@ -99,35 +103,50 @@ def _detach(folder: Path) -> None:
             stdout=out,
             stderr=out,
             start_new_session=True,
+            pass_fds=[write],
+            env=os.environ | {READY_FD: str(write)},
         )
-    while not endpoint(folder):
-        if process.poll() is not None:
-            raise SetupError(path.read_text().strip().removeprefix("shunter: ") or "up: ended at once", fix=None)
-        time.sleep(0.05)
-    click.echo(path.read_text().rstrip().replace("Ctrl-C leaves jobs running; ", ""))
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()  # comes when it is up; nothing, if it ends before
+    if not said:
+        process.wait()
+        raise SetupError(path.read_text().strip().removeprefix("shunter: ") or "up: ended at once")
+    click.echo(said.rstrip().replace("Ctrl-C leaves jobs running; ", ""))
 
 
-def _say_up(running: LocalCluster, folder: Path) -> None:
+def _say_up(text: str) -> None:
+    """Print *text*, and hand it to the `up --detach` that waits for it."""
+    click.echo(text)
+    sys.stdout.flush()
+    ready = os.environ.pop(READY_FD, "")
+    if ready:
+        with os.fdopen(int(ready), "w") as pipe:
+            pipe.write(text)
+
+
+def _announcement(running: LocalCluster, folder: Path) -> str:
+    """Return what to tell who started it; take the cordons of an earlier `down` back first."""
     with running.client() as client:
         for view in client.nodes():
             if view.node.cordoned == DOWN_REASON:
                 client.uncordon(view.node.name)
         views = client.nodes()
         jobs = [job.state for job in client.jobs()]
-    click.echo(f"Shunter is up at {running.url} (API described at {running.url}/docs)")
+    lines = [f"Shunter is up at {running.url} (API described at {running.url}/docs)"]
     for view in views:
         models = sorted({gpu.model for gpu in view.node.gpus})
-        click.echo(
+        lines.append(
             f"  node   {view.node.name}: {len(view.node.gpus)} GPUs ({', '.join(models) or 'none'}), "
             f"{view.node.cpus} cores, {view.node.memory_mib / 1024:.0f} GiB"
         )
-    click.echo(f"  state  {folder} (token in {folder / 'token'}, logs in {folder / 'logs'})")
+    lines.append(f"  state  {folder} (token in {folder / 'token'}, logs in {folder / 'logs'})")
     if jobs:
         going = sum(state in RUNNING for state in jobs)
-        click.echo(f"  jobs   {going} running and {len(jobs) - going} queued from before")
-    click.echo("  try    shunter submit --gpus 1 --follow -- python3 -c 'print(\"hello\")'")
-    click.echo("  stop   Ctrl-C leaves jobs running; shunter down [--drain | --cancel]")
-    sys.stdout.flush()
+        lines.append(f"  jobs   {going} running and {len(jobs) - going} queued from before")
+    lines.append("  try    shunter submit --gpus 1 --follow -- python3 -c 'print(\"hello\")'")
+    lines.append("  stop   Ctrl-C leaves jobs running; shunter down [--drain | --cancel]")
+    return "\n".join(lines)
 
 
 def _running_jobs(running: LocalCluster) -> list[int]:
@@ -138,10 +157,13 @@ def _running_jobs(running: LocalCluster) -> list[int]:
 
 def _say_down(left: list[int]) -> None:
     if left:
-        shown = ", ".join(map(str, left[:10])) + (" ..." if len(left) > 10 else "")
-        click.echo(f"stopped; {len(left)} jobs go on under their keeper ({shown}): the next `shunter up` finds them")
+        click.echo(f"Shunter is down; jobs that go on under their keeper: {_listed(left)}; the next `up` finds them")
     else:
-        click.echo("stopped; no job was running")
+        click.echo("Shunter is down")
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:10])) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
 @click.command(short_help="Stop what `up` started.")
@@ -165,16 +187,20 @@ def down(drain: bool, cancel: bool, home: str | None) -> None:
     pid = holder(folder)
     if pid is None:
         raise NotFound(f"down: no Shunter is running in {folder}", fix="start one with `shunter up`")
+    left: list[int] = []
     if drain or cancel:
         with _client(folder) as client:
             _empty(client, cancel=cancel)
+    else:
+        with contextlib.suppress(ShunterError), _client(folder) as client:
+            left = [job.id for job in client.jobs(states=RUNNING)]
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while holder(folder) == pid:
         if time.monotonic() > deadline:
             raise SetupError(f"down: process {pid} does not end", fix=f"see {folder / 'logs'}")
         time.sleep(0.05)
-    click.echo("Shunter is down")
+    _say_down(left)
 
 
 def _client(folder: Path) -> Client:
@@ -202,7 +228,8 @@ def _empty(client: Client, *, cancel: bool) -> None:
     try:
         running = [job.id for job in client.jobs(states=RUNNING)]
         if running:
-            click.echo(f"{'cancelling' if cancel else 'waiting for'} {len(running)} running jobs ...")
+            what = "cancelling" if cancel else "waiting for"
+            click.echo(f"{what} running jobs: {_listed(running)} ...")
             if cancel:
                 client.cancel(*running)
             client.wait(*running)

@@ -6,6 +6,7 @@ Only the shape is checked here, and what must not travel (16 MiB); the gateway c
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,9 @@ from msgspec import inspect
 
 from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec
 from shunter.errors import InvalidInput, RequestTooLarge
+
+CARRIED: Final = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""What selects a toolchain: without it `python` on the node would be another one than here."""
 
 _TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(JobSpec)}
 _IN_WORDS: Final = {"time": "a duration such as 2h", "grace": "a duration such as 30s"}
@@ -70,7 +74,8 @@ def script_too_large(got: str) -> RequestTooLarge:
 
 
 def located(spec: JobSpec) -> JobSpec:
-    """Return *spec* with what the server cannot know: an absolute folder (default: this one) and this user's name."""
+    """Return *spec* with what the server cannot know: an absolute folder (default: this one), this user's name, and the
+    variables that select this toolchain, unless *spec* sets them."""
     cwd = Path(spec.cwd).expanduser() if spec.cwd else Path()
     if not cwd.is_absolute():
         try:
@@ -79,7 +84,8 @@ def located(spec: JobSpec) -> JobSpec:
             raise InvalidInput(
                 "cwd: the current folder is gone", field="cwd", fix="change to one that is there, or name one"
             ) from error
-    return msgspec.structs.replace(spec, cwd=str(cwd), user=spec.user or _user())
+    env = {name: os.environ[name] for name in CARRIED if name in os.environ} | spec.env
+    return msgspec.structs.replace(spec, cwd=str(cwd), user=spec.user or _user(), env=env)
 
 
 def _user() -> str | None:

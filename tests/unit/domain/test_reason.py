@@ -22,12 +22,12 @@ LINES: list[tuple[Reason, str]] = [
     (NoNodes(2, 1), "no node takes work: 2 cordoned, 1 silent"),
     (NoNodes(0, 3), "no node takes work: 0 cordoned, 3 silent"),
     (NotEnoughFree(1, 0, 0, 4, 9), "waits for free cores or memory"),
-    (NotEnoughFree(1, 4, 0, 2, 6), "needs 4 GPUs on one node; most free on one is 2 (6 free in all)"),
+    (NotEnoughFree(1, 4, 0, 2, 6), "2 of 4 GPUs free on one node (6 in all)"),
     (
         NotEnoughFree(1, 4, 0, 8, 8),
-        "needs 4 GPUs on one node; 8 are free on one, but not the cores or memory asked for",
+        "8 GPUs free on one node, but not the cores or memory asked for",
     ),
-    (NotEnoughFree(3, 8, 1, 8, 20), "needs 3 nodes with 8 free GPUs each; 1 have that now"),
+    (NotEnoughFree(3, 8, 1, 8, 20), "1 of 3 nodes have 8 GPUs free now"),
     (NotEnoughFree(2, 0, 1, 8, 8), "needs 2 nodes with free cores and memory; 1 have that now"),
     (
         NeverFits(4, 8, 2),
