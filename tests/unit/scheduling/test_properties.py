@@ -293,6 +293,8 @@ def test_the_numbers_of_a_reason_agree_with_the_refusal(world: World) -> None:
             case NotEnoughFree(nodes_wanted=wanted, nodes_that_fit=fit, best_free_gpus=best, free_gpus=free):
                 assert fit < wanted == refusal.request.nodes
                 assert 0 <= best <= free
+            case HeldBack(behind_job=ahead):
+                assert PRIORITY_RANK[view.jobs[ahead].priority] < refusal.rank, "only lower classes wait"
             case other:
-                raise AssertionError(f"a patient policy gave {other}")
+                raise AssertionError(f"a policy gave {other}")
         assert render(refusal.reason)
