@@ -16,6 +16,7 @@ import redis
 from shunter.domain.event import Placed
 from shunter.domain.ids import AllocationId, JobId
 from shunter.domain.phase import Allocation, NodeShare
+from shunter.domain.reason import NotEnoughFree
 from shunter.store import commands
 from shunter.store.commands import Leadership
 from tests.e2e.yard import Yard, eventually, yard_of
@@ -70,7 +71,7 @@ def test_a_paused_leader_changes_nothing_when_it_wakes() -> None:
             eventually(lambda: leads(yard, "second"), "the second leads")
             yard.wait_for_lines("early")
             waits = yard.held("waits", gpus=2)
-            eventually(lambda: yard.client.job(waits).why.startswith("needs 2"), "the second has looked at all")
+            yard.waiting_for(waits, NotEnoughFree)  # by a decision of the second
 
             now = leadership(yard)
             assert now.epoch == old.epoch + 1

@@ -6,19 +6,10 @@ import pytest
 
 from shunter.domain.job import JobSpec
 from shunter.domain.reason import NoNodes, NotEnoughFree
-from shunter.domain.report import JobView
 from shunter.errors import NotFound
-from tests.e2e.yard import Yard, eventually
+from tests.e2e.yard import Yard
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
-
-
-def with_reason(yard: Yard, job: int, kind: type) -> JobView:
-    def look() -> JobView | None:
-        view = yard.client.job(job)
-        return view if isinstance(view.reason, kind) else None
-
-    return eventually(look, f"job {job} waits for {kind.__name__}")
 
 
 def test_on_a_full_cluster_the_highest_class_goes_first_and_then_the_oldest(yard: Yard) -> None:
@@ -28,7 +19,7 @@ def test_on_a_full_cluster_the_highest_class_goes_first_and_then_the_oldest(yard
     wanted: dict[str, list[int]] = {"high": [], "medium": [], "low": []}
     for priority in ("low", "medium", "high", "low", "medium", "high"):
         wanted[priority].append(yard.submit(["true"], gpus=4, priority=priority))
-    with_reason(yard, wanted["high"][1], NotEnoughFree)
+    yard.waiting_for(wanted["high"][1], NotEnoughFree)
     yard.let_go("blocker")
     ids = [*wanted["high"], *wanted["medium"], *wanted["low"]]
     yard.ended(blocker, *ids)
@@ -40,9 +31,8 @@ def test_why_a_job_waits_is_told_with_its_numbers(yard: Yard) -> None:
     blocker = yard.held("blocker", gpus=3)
     yard.wait_for_lines("blocker")
     gang = yard.submit(["true"], gpus=8, nodes=2)
-    view = with_reason(yard, gang, NotEnoughFree)
-    assert isinstance(view.reason, NotEnoughFree)
-    assert view.reason == NotEnoughFree(2, 4, 1, 4, 5)
+    assert yard.waiting_for(gang, NotEnoughFree) == NotEnoughFree(2, 4, 1, 4, 5)
+    view = yard.client.job(gang)
     assert view.why == "1 of 2 nodes have 4 GPUs free now"
     assert [(one.id, one.why) for one in yard.client.jobs(states=["queued"])] == [(gang, view.why)]
     yard.let_go("blocker")
@@ -57,8 +47,7 @@ def test_a_cordoned_node_takes_no_new_work_until_it_is_uncordoned(yard: Yard) ->
         view = yard.client.cordon(name, reason="new disk")
         assert (view.state, view.node.cordoned) == ("cordoned", "new disk")
     waiting = yard.submit(["true"])
-    reason = with_reason(yard, waiting, NoNodes).reason
-    assert reason == NoNodes(cordoned=2, silent=0)
+    assert yard.waiting_for(waiting, NoNodes) == NoNodes(cordoned=2, silent=0)
     assert yard.client.job(running).state == "running"
     other = "n2" if node == "n1" else "n1"
     assert yard.client.uncordon(other).state == "ready"

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import psutil
 
+from shunter.domain.reason import Reason
 from shunter.domain.report import JobView, state_of
 from shunter.errors import Unavailable
 from shunter.local.cluster import LocalCluster, NodePlan
@@ -26,6 +27,7 @@ from shunter.store.redis import Store
 from tests.e2e.audit import Audit
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Reason)
 LOOK_AGAIN_S: Final = 0.02
 ENOUGH_S: Final = 20.0
 """How long anything may take on a busy machine before a test gives up on it."""
@@ -183,6 +185,15 @@ class Yard:
             return view if view.state in states else None
 
         return eventually(look, f"job {id} is {' or '.join(states)}")
+
+    def waiting_for(self, id: int, kind: type[R]) -> R:
+        """Return why *id* waits, once the published reason is a *kind*."""
+
+        def look() -> R | None:
+            reason = self.client.job(id).reason
+            return reason if isinstance(reason, kind) else None
+
+        return eventually(look, f"job {id} waits for {kind.__name__}")
 
     # processes
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shunter.domain.event import Placed
-from shunter.domain.ids import AllocationId, NodeName
+from shunter.domain.ids import AllocationId, JobId, NodeName
 from shunter.domain.job import PRIORITY_RANK, Request
 from shunter.domain.node import Node
 from shunter.domain.phase import HOLDS_GPUS, Allocation, NodeShare, Queued
@@ -294,7 +294,7 @@ def test_the_numbers_of_a_reason_agree_with_the_refusal(world: World) -> None:
                 assert fit < wanted == refusal.request.nodes
                 assert 0 <= best <= free
             case HeldBack(behind_job=ahead):
-                assert PRIORITY_RANK[view.jobs[ahead].priority] < refusal.rank, "only lower classes wait"
+                assert PRIORITY_RANK[view.jobs[JobId(ahead)].priority] < refusal.rank, "only lower classes wait"
             case other:
                 raise AssertionError(f"a policy gave {other}")
         assert render(refusal.reason)
