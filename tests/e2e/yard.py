@@ -137,11 +137,16 @@ class Yard:
         self._checked = len(states)
 
     def close(self) -> None:
-        """End everything at once, whatever state a failed test left it in."""
-        for role in self.cluster.roles.values():
-            if role.process is not None:
-                role.process.kill()
-        self.down()
+        """End everything at once, whatever state a failed test left it in, and whichever step fails."""
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(shutil.rmtree, self.home, ignore_errors=True)
+            last_first.callback(self._end_jobs)
+            last_first.callback(self.down)
+            for role in self.cluster.roles.values():
+                if role.process is not None:
+                    role.process.kill()
+
+    def _end_jobs(self) -> None:
         for plan in self.plans:
             with contextlib.suppress(OSError, ValueError):
                 os.kill(self.keeper(plan.name), signal.SIGKILL)
@@ -149,7 +154,6 @@ class Yard:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self.cluster.join_keepers()
-        shutil.rmtree(self.home, ignore_errors=True)
 
     # jobs
 
