@@ -80,7 +80,7 @@ def test_a_child_that_hides_by_session_and_environment_is_ended_when_it_can_be_n
 
 def test_a_child_that_hides_next_to_another_job_is_known_by_its_cgroup(rig: Rig, containment: str) -> None:
     if containment != "cgroup":
-        pytest.skip("without cgroups nobody can say whose such a child is: the guarantees say so")
+        pytest.skip("without cgroups nobody can say whose such a child is: docs/limits.md says so")
     other = rig.start("sleep 600")
     allocation, child = wait_for_child(rig, HIDDEN)
     go(rig)

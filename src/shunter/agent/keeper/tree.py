@@ -3,7 +3,7 @@
 With a cgroup (v2) nothing escapes. Without one, the keeper is the subreaper of everything that it started, so what a
 job leaves behind are children of the keeper; they are known by the marker in their environment or by their session. A
 process that cleared its environment and left its session, on a machine without cgroups, is found only when it is the
-only candidate; docs/guarantees names this.
+only candidate; docs/limits.md names this.
 """
 
 from __future__ import annotations
