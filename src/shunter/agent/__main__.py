@@ -1,3 +1,4 @@
 from shunter.agent.command import start
+from shunter.runtime.role import run_role
 
-start()
+run_role(start)

@@ -1,3 +1,4 @@
 from shunter.coordinator.command import coordinator
+from shunter.runtime.role import run_role
 
-coordinator()
+run_role(coordinator)

@@ -1,3 +1,4 @@
 from shunter.gateway.command import gateway
+from shunter.runtime.role import run_role
 
-gateway()
+run_role(gateway)
