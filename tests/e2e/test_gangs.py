@@ -48,10 +48,8 @@ def test_a_gang_waits_until_all_of_it_fits_and_no_member_runs_before(yard: Yard)
     gang = yard.submit(WHO, gpus=8, nodes=2, env=env(yard))
     single = yard.submit(["true"], gpus=4)
     assert yard.ended(single)[0].state == "succeeded"  # a pass after the gang's was made, and went by it
-    view = yard.client.job(gang)
-    assert view.state == "queued"
-    assert isinstance(view.reason, NotEnoughFree)
-    assert view.reason.nodes_wanted == 2
+    assert yard.client.job(gang).state == "queued"
+    assert yard.waiting_for(gang, NotEnoughFree).nodes_wanted == 2
     assert not (yard.files / "member.0").exists()
     assert not (yard.files / "member.1").exists()
     yard.let_go("blocker")
