@@ -13,6 +13,7 @@ from shunter.coordinator.follower import Changes, Follower
 from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
 from shunter.domain.event import Event, Placed, Returned
 from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
+from shunter.domain.node import SILENT_AFTER_MS
 from shunter.domain.phase import HOLDS_GPUS, Allocation, Reserved
 from shunter.errors import StaleLeader, Unavailable
 from shunter.scheduling.decide import decide
@@ -24,9 +25,6 @@ from shunter.store.codec import Entry, Record
 from shunter.store.commands import Leadership, Move
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
-
-SILENT_AFTER_MS: Final = 7_000
-"""A node that has not renewed for this long (three tries) gets no new work. Its jobs are left alone."""
 
 PUBLISH_EVERY_S: Final = 0.2
 RETENTION_S: Final = 7 * 86_400.0

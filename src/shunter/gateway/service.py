@@ -17,7 +17,7 @@ from shunter.domain.admission import check_fits_ever
 from shunter.domain.event import Cancelled, Event, StopAsked
 from shunter.domain.ids import JobId
 from shunter.domain.job import PRIORITY_RANK, Job, JobSpec, Submission
-from shunter.domain.node import Node
+from shunter.domain.node import SILENT_AFTER_MS, Node
 from shunter.domain.phase import HOLDS_GPUS, LIVE, Ended, Queued, StopCause, Stopping
 from shunter.domain.reason import BackingOff, NotYetSeen, Reason, render
 from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
@@ -32,7 +32,6 @@ from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore
 
 INVENTORY_FRESH_S: Final = 2.0
-SILENT_AFTER_MS: Final = 7_000
 SCAN_CHUNK: Final = 500
 SCAN_MOST: Final = 10_000
 CANCEL_TRIES: Final = 20
