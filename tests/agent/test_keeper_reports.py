@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shunter.agent.keeper.protocol import VERSION, Ended, Live, encode
+import msgspec
+
+from shunter.agent.keeper.protocol import VERSION, Ended, Live, Start, decode_report, decode_request, encode
 from shunter.domain.outcome import FailureClass
 from shunter.runtime.paths import socket_path
 from tests.agent.rig import Rig, eventually, gone
@@ -99,6 +101,39 @@ def test_a_gpu_that_a_job_holds_is_not_given_to_another(rig: Rig) -> None:
     assert not (rig.jobs / str(refused.job_id)).exists()
     end_now(rig, holder)
     assert rig.run("exit 3", gpus=(1, 2)).exit.code == 3
+
+
+def test_jobs_share_a_gpu_up_to_the_whole_of_it(rig: Rig) -> None:
+    first = rig.start("sleep 600", gpus=(0,), gpu_milli=250)
+    second = rig.start("sleep 600", gpus=(0,), gpu_milli=500)
+    assert (first.gpu_milli, second.gpu_milli) == (250, 500)
+    refused = rig.run("echo never", gpus=(0,), gpu_milli=251)
+    assert refused.exit.failure is FailureClass.NOT_STARTED
+    assert refused.exit.message == "GPU [0] still has processes of another job, which leave less than 0.251 of it"
+    assert rig.run("exit 3", gpus=(0,)).exit.message == "GPU [0] still has processes of another job"
+    assert rig.run("exit 3", gpus=(1,)).exit.code == 3
+    assert rig.run("exit 3", gpus=(0,), gpu_milli=250).exit.code == 3
+    end_now(rig, first)
+    assert rig.run("exit 3", gpus=(0,), gpu_milli=500).exit.code == 3
+
+
+def test_a_worker_that_connects_later_hears_of_the_share(rig: Rig) -> None:
+    live = rig.start("sleep 600", gpus=(0,), gpu_milli=250)
+    [found] = rig.connect()
+    assert isinstance(found, Live)
+    assert (found.allocation, found.gpus, found.gpu_milli) == (live.allocation, (0,), 250)
+
+
+def test_requests_and_reports_without_a_share_are_about_whole_gpus(rig: Rig) -> None:
+    """What a worker or keeper of an earlier version says."""
+    start = msgspec.json.decode(encode(rig.request("true", gpus=(0, 1))))
+    assert "gpu_milli" not in start
+    request = decode_request(msgspec.json.encode(start))
+    assert isinstance(request, Start)
+    assert request.gpu_milli == 1_000
+    live = decode_report(b'{"type":"live","allocation":"1.1","job_id":1,"attempt":1,"rank":0,"pid":9,"gpus":[0]}')
+    assert isinstance(live, Live)
+    assert (live.gpus, live.gpu_milli) == ((0,), 1_000)
 
 
 def test_a_gpu_is_held_until_the_last_process_of_the_job_is_gone(rig: Rig) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import click
 
+from shunter.agent.traits import read_traits, trait_options
+
 
 @click.command(name="start", short_help="Run a node: offer this machine's GPUs.")
 @click.option("--name", help="Name of the node (default: this host's name).")
 @click.option("--gpus", default="auto", show_default=True, metavar="SOURCE", help="auto, nvml, simulated:N or none.")
+@trait_options
 @click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
 @click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
 @click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
@@ -23,6 +26,9 @@ import click
 def start(
     name: str | None,
     gpus: str,
+    pool: str | None,
+    rack: str | None,
+    label: tuple[str, ...],
     redis: str | None,
     cluster: str | None,
     home: str | None,
@@ -34,7 +40,9 @@ def start(
     """Run a node: a Celery worker that takes jobs, and a keeper that runs them and outlives it.
 
     \b
-    Example:  shunter node start --name n1 --gpus simulated:8 --redis redis://10.0.0.5:6379/0
+    Examples:
+      shunter node start --name n1 --gpus simulated:8 --redis redis://10.0.0.5:6379/0
+      shunter node start --pool dedicated --rack r7 --label zone=a --label disk=nvme
     """
     from shunter.agent.gpus import open_source
     from shunter.agent.keeper.client import KeeperClient
@@ -52,6 +60,7 @@ def start(
     log.configure("node")
     config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
     node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
+    traits = read_traits(pool, rack, label)
     source = open_source(gpus, node=node)
     keys, store = Keys(config.cluster), Store(config.redis)
     folder = config.home / "nodes" / node
@@ -66,6 +75,9 @@ def start(
             time.time(),
             address or socket.gethostname(),
             source.name,
+            pool=traits.pool,
+            rack=traits.rack,
+            labels=dict(traits.labels),
         )
 
     launcher = Launcher(cluster=config.cluster, storage=Path(config.storage), source=source)

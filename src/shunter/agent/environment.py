@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from shunter.agent.keeper.protocol import Start
-from shunter.domain.job import Job, Launch
+from shunter.domain.job import WHOLE_GPU, Job, Launch
 from shunter.domain.phase import Allocation
 
 FIRST_PORT: Final = 20_000
@@ -17,18 +17,9 @@ PORTS: Final = 12_000
 def member_env(
     job: Job, allocation: Allocation, attempt: int, rank: int, *, cluster: str, retries: int, addresses: dict[str, str]
 ) -> dict[str, str]:
-    """Return the variables that tell a member who it is, and a launcher such as torchrun how to set itself up.
-
-    `PET_*` are torchrun's own defaults for its options. The rank of a process (RANK, LOCAL_RANK, ...) is set only
-    where Shunter starts exactly one process per GPU; with several GPUs per node the launcher's children set it, and
-    libraries that look for LOCAL_RANK would otherwise believe that they were started one per GPU.
-    """
+    """Return the variables that tell a member who it is, what it holds, and how to find the others."""
     share, nodes = allocation.shares[rank], allocation.nodes
-    master = addresses.get(nodes[0]) or "127.0.0.1"
-    if len(nodes) == 1:
-        master = "127.0.0.1"
-    port = str(FIRST_PORT + job.id * 7 % PORTS)
-    gpus = len(share.gpus)
+    master = (addresses.get(nodes[0]) if len(nodes) > 1 else None) or "127.0.0.1"
     env = {
         "SHUNTER_CLUSTER": cluster,
         "SHUNTER_JOB_ID": str(job.id),
@@ -42,29 +33,54 @@ def member_env(
         "SHUNTER_NODES": ",".join(nodes),
         "SHUNTER_NODE_RANK": str(rank),
         "SHUNTER_GPUS": ",".join(map(str, share.gpus)),
-        "SHUNTER_GPU_COUNT": str(gpus),
+        "SHUNTER_GPU_COUNT": str(len(share.gpus)),
         "SHUNTER_MEMBER": marker(cluster, allocation.id, rank),
-        "MASTER_ADDR": master,
-        "MASTER_PORT": port,
-        "NNODES": str(len(nodes)),
-        "NODE_RANK": str(rank),
-        "NPROC_PER_NODE": str(max(gpus, 1)),
-        "PET_NNODES": str(len(nodes)),
-        "PET_NODE_RANK": str(rank),
-        "PET_NPROC_PER_NODE": str(max(gpus, 1)),
-        "PET_MASTER_ADDR": master,
-        "PET_MASTER_PORT": port,
     }
     if job.time_limit_s is not None:
         env["SHUNTER_TIME_LIMIT_S"] = str(job.time_limit_s)
-    if gpus <= 1:
-        env |= {
-            "WORLD_SIZE": str(len(nodes)),
-            "RANK": str(rank),
-            "LOCAL_RANK": "0",
-            "LOCAL_WORLD_SIZE": "1",
-        }
+    return env | _launcher_env(allocation, rank, master, FIRST_PORT + job.id * 7 % PORTS) | _share_env(share.gpu_milli)
+
+
+def _launcher_env(allocation: Allocation, rank: int, master: str, port: int) -> dict[str, str]:
+    """Return what torchrun and other launchers read, and the ranks where no launcher is needed.
+
+    `PET_*` are torchrun's own defaults for its options. Members may hold different numbers of GPUs: each is told its
+    own number, the sum, and how many ranks come before its first. The rank of a process (RANK, LOCAL_RANK, ...) is set
+    only where Shunter starts exactly one process per GPU in every member; else the launcher's children set it, and
+    libraries that look for LOCAL_RANK would believe that they were started one per GPU.
+    """
+    processes = [max(len(share.gpus), 1) for share in allocation.shares]
+    nodes, here = str(len(processes)), str(processes[rank])
+    env = {
+        "SHUNTER_WORLD_SIZE": str(sum(processes)),
+        "SHUNTER_FIRST_RANK": str(sum(processes[:rank])),
+        "MASTER_ADDR": master,
+        "MASTER_PORT": str(port),
+        "NNODES": nodes,
+        "NODE_RANK": str(rank),
+        "NPROC_PER_NODE": here,
+        "PET_NNODES": nodes,
+        "PET_NODE_RANK": str(rank),
+        "PET_NPROC_PER_NODE": here,
+        "PET_MASTER_ADDR": master,
+        "PET_MASTER_PORT": str(port),
+    }
+    if max(processes) == 1:
+        env |= {"WORLD_SIZE": nodes, "RANK": str(rank), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     return env
+
+
+def _share_env(gpu_milli: int) -> dict[str, str]:
+    """Return what tells a member that it has only so many thousandths of its GPU; nothing for whole ones.
+
+    Nothing enforces the share but, where an MPS server runs on the node, the limit of CUDA threads: a percentage, which
+    is rounded down so that all shares of a device stay within it. Source: NVIDIA Multi-Process Service, "Environment
+    Variables".
+    """
+    if gpu_milli == WHOLE_GPU:
+        return {}
+    percent = max(gpu_milli * 100 // WHOLE_GPU, 1)
+    return {"SHUNTER_GPU_MILLI": str(gpu_milli), "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": str(percent)}
 
 
 def marker(cluster: str, allocation: str, rank: int) -> str:
@@ -118,6 +134,7 @@ def build_start(
         stderr=str(output_file(folder, rank, stderr=True)) if launch.split_stderr else out,
         marker=env["SHUNTER_MEMBER"],
         gpus=allocation.shares[rank].gpus,
+        gpu_milli=allocation.shares[rank].gpu_milli,
         time_limit_s=job.time_limit_s,
         grace_s=job.grace_s,
         stop_file=stop_file,

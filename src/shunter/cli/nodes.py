@@ -18,6 +18,7 @@ from shunter.domain.report import NodeView
 COLUMNS: Final = (
     Column("NAME", most=30),
     Column("STATE"),
+    Column("POOL", most=16),
     Column("GPUS", right=True),
     Column("FREE", right=True),
     Column("MODEL", most=30),
@@ -27,22 +28,33 @@ COLUMNS: Final = (
     Column("JOBS", most=30),
     Column("NOTE"),
 )
+WIDE: Final = (
+    *COLUMNS[:3],
+    Column("RACK", most=16),
+    Column("LABELS", most=60),
+    Column("ISLANDS", most=24),
+    *COLUMNS[3:],
+)
 
 
 @click.command(short_help="List nodes and their GPUs.")
+@click.option("--wide", "-w", is_flag=True, help="Racks, labels and NVLink islands too.")
 @json_option
-def nodes(as_json: bool) -> None:
-    """List nodes. SEEN is how long ago a node last reported.
+def nodes(wide: bool, as_json: bool) -> None:
+    """List nodes. SEEN is how long ago a node last reported. FREE counts shares of GPUs too.
 
     \b
-    Example:  shunter nodes
+    Examples:
+      shunter nodes
+      shunter nodes --wide
     """
     with connect() as client:
         views = client.nodes()
     if as_json:
         print_json(views)
     elif views:
-        click.echo(render(COLUMNS, [_row(view) for view in views], width=terminal_width()))
+        columns, row = (WIDE, _wide_row) if wide else (COLUMNS, _row)
+        click.echo(render(columns, [row(view) for view in views], width=terminal_width()))
     else:
         click.echo("no nodes; `shunter node start` adds one")
 
@@ -54,6 +66,7 @@ def _row(view: NodeView) -> list[str | Cell]:
     return [
         node.name,
         Cell(view.state, {"ready": "green", "cordoned": "yellow", "silent": "red"}.get(view.state)),
+        view.pool,
         str(len(node.gpus)),
         str(view.free_gpus),
         ", ".join(models),
@@ -63,6 +76,13 @@ def _row(view: NodeView) -> list[str | Cell]:
         ",".join(map(str, view.jobs)),
         "; ".join([*([node.cordoned] if node.cordoned else []), *sick]),
     ]
+
+
+def _wide_row(view: NodeView) -> list[str | Cell]:
+    node, row = view.node, _row(view)
+    labels = ",".join(f"{name}={value}" for name, value in node.labels.items())
+    islands = [str(count) for _, count in sorted(Counter(gpu.island for gpu in node.gpus).items())]
+    return [*row[:3], node.rack, labels, "+".join(islands), *row[3:]]
 
 
 SUBCOMMANDS: Final = {

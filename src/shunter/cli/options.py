@@ -23,6 +23,16 @@ def job_id(text: str) -> int:
     return int(text)
 
 
+def gpu_count(text: str) -> int | float:
+    """The type of a number of GPUs: whole, or a share of one."""
+    try:
+        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        raise InvalidInput(
+            f"gpus: expected a whole number, or a share below 1 such as 0.25, got {text!r:.60}", field="gpus"
+        ) from None
+
+
 def duration(field: str) -> Callable[[str], str]:
     """Return the type of a duration, which is checked here and passed on as it was written."""
 

@@ -14,6 +14,7 @@ from shunter.cli.connect import connect
 from shunter.cli.options import json_option
 from shunter.cli.output import print_json, state_cell, time_of, why
 from shunter.cli.table import Cell, Column, render, terminal_width
+from shunter.domain.job import in_gpus
 from shunter.domain.report import ENDED_STATES, STATES, JobView
 from shunter.errors import InvalidInput
 
@@ -81,12 +82,13 @@ def page(views: Sequence[JobView], *, width: int | None, more: bool = False, shi
 def summary(views: Sequence[JobView], *, more: bool = False) -> str:
     counts = Counter(view.state for view in views)
     states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    busy = sum(view.gpus for view in views if view.nodes and view.state not in ENDED_STATES)
+    # Thousandths: a sum of ten shares of 0.1 as floats is not 1.
+    busy = in_gpus(sum(view.job.request.milli for view in views if view.nodes and view.state not in ENDED_STATES))
     count = f"the first {len(views)} jobs (--limit shows more)" if more else _number(len(views), "job")
     return f"{count}: {states}; {_number(busy, 'GPU')} in use"
 
 
-def _number(count: int, noun: str) -> str:
+def _number(count: int | float, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

@@ -11,6 +11,7 @@ from shunter.cli.options import job_id, json_option
 from shunter.cli.output import clock, print_json, why
 from shunter.cli.table import pairs
 from shunter.domain.duration import format_duration
+from shunter.domain.job import WHOLE_GPU, Request, Within
 from shunter.domain.phase import PastAttempt
 from shunter.domain.report import JobView
 
@@ -44,7 +45,9 @@ def _rows(view: JobView) -> list[tuple[str, str]]:
         ("cluster", view.cluster),
         ("priority", view.priority),
         ("asks for", _request(view)),
+        ("only on", _narrowing(job.request)),
         ("time limit", format_duration(job.time_limit_s) if job.time_limit_s else "none"),
+        ("expected", "" if job.expected_s is None else format_duration(int(job.expected_s))),
         ("grace", format_duration(job.grace_s)),
         ("command", _command(view)),
         ("folder", launch.cwd if launch else ""),
@@ -63,13 +66,29 @@ def _rows(view: JobView) -> list[tuple[str, str]]:
 def _request(view: JobView) -> str:
     request = view.job.request
     parts = [f"{request.gpus} GPU{'' if request.gpus == 1 else 's'}"]
-    if request.nodes > 1:
+    if request.gpu_milli < WHOLE_GPU:
+        parts = [f"{view.gpus} of a GPU"]
+    if request.last_gpus:
+        parts.append(f"{request.gpus_per_node} on each of {request.nodes} nodes but {request.last_gpus} on the last")
+    elif request.nodes > 1:
         parts.append(f"{request.gpus_per_node} on each of {request.nodes} nodes")
     if request.cpus:
         parts.append(f"{request.cpus} cores")
     if request.memory_mib:
         parts.append(f"{request.memory_mib / 1024:g} GiB")
     return ", ".join(parts) + (" per node" if request.nodes > 1 and len(parts) > 2 else "")
+
+
+def _narrowing(request: Request) -> str:
+    parts = [f"pool {request.pool}"] if request.pool else []
+    parts += [f"{name}={value}" for name, value in request.labels]
+    if request.models:
+        parts.append(" or ".join(request.models))
+    if request.avoid:
+        parts.append(f"not {', '.join(request.avoid)}")
+    if request.within:
+        parts.append(f"all in one {'NVLink ' if request.within is Within.ISLAND else ''}{request.within}")
+    return "; ".join(parts)
 
 
 def _command(view: JobView) -> str:
@@ -83,7 +102,8 @@ def _command(view: JobView) -> str:
 
 def _placement(view: JobView) -> str:
     gpus = {node: ",".join(map(str, devices)) for node, devices in view.devices.items()}
-    return ", ".join(f"{node} (GPU {gpus[node]})" if gpus.get(node) else node for node in view.nodes)
+    part_of = f"{view.gpus} of " if view.job.request.gpu_milli < WHOLE_GPU else ""
+    return ", ".join(f"{node} ({part_of}GPU {gpus[node]})" if gpus.get(node) else node for node in view.nodes)
 
 
 def _past(past: PastAttempt) -> str:

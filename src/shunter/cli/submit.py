@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from shunter.cli.connect import connect
-from shunter.cli.options import duration, json_option
+from shunter.cli.options import duration, gpu_count, json_option
 from shunter.cli.output import end_line, exit_status, print_json, warn, write
 from shunter.errors import InvalidInput, ShunterError
 
@@ -44,12 +44,18 @@ class SubmitCommand(click.Command):
 @click.command(cls=SubmitCommand, options_metavar="[OPTIONS]", short_help="Submit a job.")
 @click.argument("file", required=False, metavar="[JOB.yaml] [-- COMMAND ARGS...]")
 @click.argument("surplus", nargs=-1, metavar="")
-@click.option("--gpus", type=int, metavar="N", help="GPUs of the whole job (1).")
+@click.option("--gpus", type=gpu_count, metavar="N", help="GPUs of the whole job (1); 0.25 is a share of one.")
 @click.option("--nodes", type=int, metavar="N", help="Nodes to divide them over (1).")
 @click.option("--cpus", type=int, metavar="N", help="Cores on each node.")
 @click.option("--memory-gib", type=float, metavar="X", help="Memory on each node.")
+@click.option("--gpu-model", metavar="M", help="Only GPUs of this model, such as H100 or 'A100|H100'.")
+@click.option("--label", multiple=True, metavar="K=V", help="Only nodes with this label (repeatable).")
+@click.option("--avoid", multiple=True, metavar="NODE,...", help="Not on these nodes (repeatable).")
+@click.option("--pool", metavar="NAME", help="Only nodes of this pool.")
+@click.option("--within", type=click.Choice(["rack", "island"]), help="All GPUs in one rack, or NVLink island.")
 @click.option("--name", metavar="TEXT", help="Name (default: the program's or the script's).")
 @click.option("--time", type=duration("time"), metavar="2h", help="Time limit (default: none).")
+@click.option("--expect", type=duration("expect"), metavar="1h", help="How long it is thought to run.")
 @click.option("--grace", type=duration("grace"), metavar="30s", help="From SIGTERM to SIGKILL (30s).")
 @click.option("--priority", type=click.Choice(["high", "medium", "low"]), help="Priority class (medium).")
 @click.option("--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy this one (repeatable).")
@@ -75,6 +81,7 @@ def submit(
     Examples:
       shunter submit --gpus 2 --time 2h -- python train.py --lr 0.1
       shunter submit --gpus 1 --follow --script train.sh
+      shunter submit --gpus 0.25 --gpu-model 'A100|H100' -- python serve.py
       shunter submit job.yaml --priority high
 
     \b
@@ -116,6 +123,7 @@ def _check_words(file: str | None, surplus: tuple[str, ...], command: list[str] 
 
 def _specs(file: str | None, command: list[str] | None, given: dict[str, Any]) -> tuple[list[JobSpec], bool]:
     """Return the jobs to submit, and whether the file holds a list."""
+    from shunter.domain.words import read_pairs
     from shunter.sdk.spec import make_spec
 
     flags = _flags(command, given)
@@ -125,13 +133,17 @@ def _specs(file: str | None, command: list[str] | None, given: dict[str, Any]) -
         from shunter.cli.jobfile import read_jobs
 
         jobs, is_list = read_jobs(file)
-    specs = [make_spec(_merged(job, flags, env_all=bool(given["env_all"]), env=given["env"])) for job in jobs]
+    carried, chosen, labels = _carried(bool(given["env_all"])), _chosen(given["env"]), read_pairs(given["label"])
+    specs = [make_spec(_merged(job, flags, carried=carried, chosen=chosen, labels=labels)) for job in jobs]
     return specs, is_list
 
 
 def _flags(command: list[str] | None, given: dict[str, Any]) -> dict[str, object]:
     """Return the fields that the options set."""
-    flags = {name: value for name, value in given.items() if value is not None and name not in ("env", "env_all")}
+    mixed_in = ("env", "env_all", "label")
+    flags = {name: value for name, value in given.items() if value not in (None, ()) and name not in mixed_in}
+    if "avoid" in flags:
+        flags["avoid"] = list(given["avoid"])
     if given["script"] is not None:
         if command is not None:
             raise InvalidInput(
@@ -154,17 +166,23 @@ def _script(path: str, name: str | None) -> dict[str, object]:
 
 
 def _merged(
-    job: dict[str, object], flags: dict[str, object], *, env_all: bool, env: tuple[str, ...]
+    job: dict[str, object],
+    flags: dict[str, object],
+    *,
+    carried: dict[str, str],
+    chosen: dict[str, str],
+    labels: dict[str, str],
 ) -> dict[str, object]:
-    """Return the fields of *job* with *flags* over them."""
+    """Return the fields of *job* with *flags* over them; the job's variables stand between *carried* and *chosen*."""
     if "command" in flags or "script" in flags:
         job = {name: value for name, value in job.items() if name not in ("command", "script")}
     fields = {**job, **flags}
     if fields.get("command") is None and fields.get("script") is None:
         raise InvalidInput("command: expected one, got none", field="command", fix=_EXAMPLE)
-    in_file = job.get("env") or {}
-    assert isinstance(in_file, dict), "the job file's fields are checked"
-    fields["env"] = {**_carried(env_all), **in_file, **_chosen(env)}
+    env, own_labels = job.get("env") or {}, job.get("labels") or {}
+    assert isinstance(env, dict) and isinstance(own_labels, dict), "the job file's fields are checked"
+    fields["env"] = {**carried, **env, **chosen}
+    fields["labels"] = {**own_labels, **labels}
     return fields
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from shunter.domain.ids import JobId
+from shunter.domain.ids import JobId, NodeName
 
 MAX_SCRIPT_BYTES: Final = 16 * 1024 * 1024
 INLINE_SCRIPT_BYTES: Final = 64 * 1024
@@ -27,20 +27,68 @@ class Priority(enum.StrEnum):
 PRIORITY_RANK: Final = {priority: rank for rank, priority in enumerate(Priority)}
 
 
-class Request(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Resources of one attempt: *nodes* members of equal shape. Cores and MiB are per node."""
+WHOLE_GPU: Final = 1_000
+"""Thousandths of a GPU in a whole one."""
+MAX_MODELS: Final = 16
+MAX_LABELS: Final = 32
+MAX_AVOIDED: Final = 1_000
+
+
+def in_gpus(milli: int) -> int | float:
+    """Return thousandths of GPUs as people read them: an int for whole ones, else a float such as 0.25."""
+    whole, rest = divmod(milli, WHOLE_GPU)
+    return milli / WHOLE_GPU if rest else whole
+
+
+class Within(enum.StrEnum):
+    """How close together all GPUs of an attempt must be. *ISLAND*: joined by NVLink, so on one node."""
+
+    ANYWHERE = ""
+    RACK = "rack"
+    ISLAND = "island"
+
+
+class Request(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, cache_hash=True):
+    """Resources of one attempt: *nodes* members of equal shape. Cores and MiB are per node.
+
+    *gpu_milli* is the share of its one GPU, in thousandths; below 1000 only with one GPU on one node. *last_gpus*: what
+    the last member takes where the total does not divide evenly (0: as the others). The rest narrows the nodes: GPU of
+    one of *models* (all, if empty), all of *labels* (pairs, sorted), none of *avoid*, only those of *pool*.
+    """
 
     gpus_per_node: int = 1
     nodes: int = 1
     cpus: int = 0
     memory_mib: int = 0
+    gpu_milli: int = WHOLE_GPU
+    last_gpus: int = 0
+    models: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    avoid: tuple[NodeName, ...] = ()
+    pool: str = ""
+    within: Within = Within.ANYWHERE
 
     @property
     def gpus(self) -> int:
-        return self.gpus_per_node * self.nodes
+        """Devices of all members; a share counts as one."""
+        return self.gpus_per_node * (self.nodes - 1) + self.gpus_of_last
+
+    @property
+    def gpus_of_last(self) -> int:
+        return self.last_gpus or self.gpus_per_node
+
+    @property
+    def milli(self) -> int:
+        """Thousandths of GPUs in all."""
+        return self.gpus * self.gpu_milli
+
+    def gpus_of(self, rank: int) -> int:
+        """Devices of member *rank*, 0 to nodes - 1."""
+        return self.gpus_of_last if rank == self.nodes - 1 else self.gpus_per_node
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Gpus = Annotated[int, Meta(ge=0, le=1_000_000)] | Annotated[float, Meta(ge=0, le=1_000_000)]
 Count = Annotated[int, Meta(ge=0, le=100_000)]
 
 
@@ -48,18 +96,26 @@ class JobSpec(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     """A job as submitted (the body of `POST /v1/jobs`, the fields of a job file).
 
     Exactly one of *command* and *script* is given. *gpus* is the whole job's; with *nodes* above 1 it is divided
-    evenly. *time* is a duration such as `2h` (none: no limit); *grace* is how long the job may live after SIGTERM.
+    evenly; below 1 it is a share of one GPU, in steps of 0.001. *gpu_model* is one model, `A100|H100` or a list;
+    *avoid* are nodes, in a list or as `n3,n4`. *time* is a duration such as `2h` (none: no limit), *expect* how long
+    the run is thought to take; *grace* is how long the job may live after SIGTERM.
     """
 
     command: list[str] | str | None = None
     script: str | None = None
     name: Name | None = None
-    gpus: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
+    gpus: Gpus = 1
     nodes: Annotated[int, Meta(ge=1, le=10_000)] = 1
     cpus: Count = 0
     memory_gib: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
     priority: Priority = Priority.MEDIUM
+    gpu_model: str | list[str] | None = None
+    labels: dict[str, str] = {}
+    avoid: str | list[str] = []
+    pool: str | None = None
+    within: Within = Within.ANYWHERE
     time: str | int | None = None
+    expect: str | int | None = None
     grace: str | int = 30
     env: dict[str, str] = {}
     cwd: str | None = None
@@ -72,7 +128,8 @@ class JobSpec(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
 class Job(Struct, frozen=True, omit_defaults=True):
     """The part of an accepted job that never changes and that scheduling and people's tables read.
 
-    *submitted_s* is wall-clock time, *time_limit_s* and *grace_s* are seconds of run time.
+    *submitted_s* is wall-clock time, *time_limit_s* and *grace_s* are seconds of run time. *expected_s* is how long the
+    run is thought to take; nothing ends when it is over.
     """
 
     id: JobId
@@ -85,6 +142,7 @@ class Job(Struct, frozen=True, omit_defaults=True):
     time_limit_s: int | None = None
     grace_s: int = 30
     max_retries: int = 3
+    expected_s: float | None = None
 
 
 class Launch(Struct, frozen=True, omit_defaults=True):

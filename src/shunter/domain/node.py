@@ -13,7 +13,10 @@ SILENT_AFTER_MS: Final = 7_000
 
 
 class Gpu(Struct, frozen=True, omit_defaults=True):
-    """One device. *index* is its number in PCI bus order (what CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA use)."""
+    """One device. *index* is its number in PCI bus order (what CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA use).
+
+    Devices of the same *island* are joined by NVLink.
+    """
 
     index: int
     model: str
@@ -21,13 +24,15 @@ class Gpu(Struct, frozen=True, omit_defaults=True):
     memory_mib: int
     healthy: bool = True
     problem: str = ""
+    island: int = 0
 
 
 class Node(Struct, frozen=True, omit_defaults=True):
     """A node as its current incarnation reported it.
 
     *cordoned* is what an operator wants (no new work; empty: schedulable), everything else is what the node observed.
-    *joined_s* is wall-clock time.
+    *joined_s* is wall-clock time; among equally good nodes the one that joined first is used first. *pool*, *rack* and
+    *labels* are what it was started with; a node without a pool serves all classes.
     """
 
     name: NodeName
@@ -39,6 +44,9 @@ class Node(Struct, frozen=True, omit_defaults=True):
     address: str = ""
     source: str = ""
     cordoned: str = ""
+    pool: str = ""
+    rack: str = ""
+    labels: dict[str, str] = {}
 
     @property
     def usable_gpus(self) -> int:

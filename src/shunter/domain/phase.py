@@ -12,17 +12,19 @@ from typing import Final
 from msgspec import Struct
 
 from shunter.domain.ids import AllocationId, Incarnation, NodeName
+from shunter.domain.job import WHOLE_GPU
 from shunter.domain.outcome import Exit, Outcome
 
 
 class NodeShare(Struct, frozen=True, omit_defaults=True):
-    """What one member of an attempt holds on one node. *gpus* are device indexes, ascending."""
+    """What one member of an attempt holds on one node. *gpus* are device indexes, ascending; *gpu_milli* of each."""
 
     node: NodeName
     incarnation: Incarnation
     gpus: tuple[int, ...] = ()
     cpus: int = 0
     memory_mib: int = 0
+    gpu_milli: int = WHOLE_GPU
 
 
 class Allocation(Struct, frozen=True):

@@ -65,10 +65,8 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             return f"{best} GPUs free on one node, but not the cores or memory asked for"
         case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best, free_gpus=free):
             return f"{best} of {gpus} GPUs free on one node ({free} in all)"
-        case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=0, nodes_that_fit=fit):
-            return f"needs {nodes} nodes with free cores and memory; {fit} have that now"
         case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
-            return f"{fit} of {nodes} nodes have {gpus} GPUs free now"
+            return _gang_waits(nodes, gpus, fit)
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
@@ -80,3 +78,12 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             return "waits for the next scheduling pass"
         case _:
             assert_never(reason)
+
+
+def _gang_waits(nodes: int, gpus: int, fit: int) -> str:
+    if fit >= nodes:  # only a gang that must be in one rack waits then
+        what = f"{gpus} GPUs" if gpus else "the cores and memory"
+        return f"{fit} nodes have {what} free now, but no {nodes} of them in one rack"
+    if not gpus:
+        return f"needs {nodes} nodes with free cores and memory; {fit} have that now"
+    return f"{fit} of {nodes} nodes have {gpus} GPUs free now"

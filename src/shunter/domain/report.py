@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from shunter.domain.ids import NodeName
-from shunter.domain.job import Job, Launch
+from shunter.domain.job import Job, Launch, in_gpus
 from shunter.domain.node import Node
 from shunter.domain.outcome import Outcome
 from shunter.domain.phase import Ended, PastAttempt, Phase, Queued, Reserved, Running
@@ -17,7 +17,8 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     attempt.
 
     *state* is queued, starting, running or stopping, then one of succeeded, failed, cancelled, timeout, lost.
-    *devices* are the GPU indexes by node. *reason* is only on queued jobs, *why* is its text.
+    *gpus* is a float only for a share of one GPU. *devices* are the GPU indexes by node. *reason* is only on queued
+    jobs, *why* is its text.
     """
 
     id: int
@@ -26,7 +27,7 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     user: str
     state: str
     priority: str
-    gpus: int
+    gpus: int | float
     nodes: tuple[NodeName, ...]
     submitted_s: float
     waited_s: float
@@ -66,13 +67,18 @@ ENDED_STATES = frozenset(STATES[4:])
 
 
 class NodeView(Struct, frozen=True):
-    """A node as the API answers it. *state*: ready, cordoned or silent. *silent_s*: since its last renewal."""
+    """A node as the API answers it. *state*: ready, cordoned or silent. *silent_s*: since its last renewal.
+
+    *free_gpus* counts what is left of healthy devices; it is a float where a device is partly held. *pool* is the one
+    that the node is in now: its own, else the one that the policy deals it to.
+    """
 
     node: Node
     state: str
-    free_gpus: int
+    free_gpus: int | float
     jobs: tuple[int, ...]
     silent_s: float
+    pool: str = ""
 
 
 class EventView(Struct, frozen=True, omit_defaults=True):
@@ -99,7 +105,7 @@ class ClusterView(Struct, frozen=True):
     epoch: int
     nodes: int
     gpus: int
-    free_gpus: int
+    free_gpus: int | float
     active_jobs: int
     redis_version: str
 
@@ -128,7 +134,7 @@ def view_of(job: Job, phase: Phase, *, cluster: str, now_s: float, reason: Reaso
         team=job.team,
         state=state_of(phase),
         priority=job.priority.value,
-        gpus=job.request.gpus,
+        gpus=in_gpus(job.request.milli),
         nodes=allocation.nodes if allocation else (),
         submitted_s=job.submitted_s,
         waited_s=max(until - queued_since, 0.0),

@@ -25,6 +25,7 @@ from shunter.gateway.door import check_request
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Cancellation, Page, Service
 from shunter.gateway.submission import MAX_JOBS, read_specs
+from shunter.runtime.policy_report import PolicyInForce
 from shunter.store import commands
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
@@ -88,6 +89,7 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
 
     guarded = [
         submit, list_jobs, show_job, cancel_jobs, job_logs, events, list_nodes, cordon_node, uncordon_node, cluster,
+        policy,
     ]  # fmt: skip
     api = Router("/", guards=[TokenGuard(token)], route_handlers=guarded, before_request=check_request)
     return Litestar(
@@ -320,6 +322,12 @@ async def uncordon_node(service: Service, name: str) -> NodeView:
 async def cluster(service: Service) -> ClusterView:
     """Who leads, and how many nodes, GPUs and jobs there are."""
     return await service.cluster()
+
+
+@get("/v1/policy", summary="The policy in force")
+async def policy(service: Service) -> PolicyInForce:
+    """The policy that the leader goes by, as a structure and as its file has it; and why a newer file was refused."""
+    return await service.policy()
 
 
 @get("/v1/health", summary="Health of this gateway", before_request=check_request)

@@ -12,6 +12,7 @@ from shunter.domain.event import (
     Returned,
     StopAsked,
 )
+from shunter.domain.job import WHOLE_GPU, in_gpus
 from shunter.domain.outcome import describe_exit
 from shunter.domain.phase import Allocation
 from shunter.store import codec
@@ -45,7 +46,8 @@ def _describe_node(entry: Entry) -> str:
     match entry.kind:
         case "node_joined":
             node = codec.read_node(entry.value)
-            return f"joined with {len(node.gpus)} GPUs ({node.source}), {node.cpus} cores"
+            place = "".join(f", {kind} {name}" for kind, name in (("pool", node.pool), ("rack", node.rack)) if name)
+            return f"joined with {len(node.gpus)} GPUs ({node.source}), {node.cpus} cores{place}"
         case "node_cordoned":
             return f"cordoned: {entry.value.decode()}"
         case "leader":
@@ -55,9 +57,10 @@ def _describe_node(entry: Entry) -> str:
 
 
 def where(allocation: Allocation) -> str:
-    """Return `n1 gpu 0,1 + n2 gpu 0` for an allocation."""
+    """Return `n1 gpu 0,1 + n2 gpu 0` for an allocation, `n1 0.25 of gpu 0` for a share."""
     parts = []
     for share in allocation.shares:
         gpus = ",".join(map(str, share.gpus))
-        parts.append(f"{share.node} gpu {gpus}" if gpus else share.node)
+        part_of = "" if share.gpu_milli == WHOLE_GPU else f"{in_gpus(share.gpu_milli)} of "
+        parts.append(f"{share.node} {part_of}gpu {gpus}" if gpus else share.node)
     return " + ".join(parts)

@@ -16,15 +16,17 @@ from shunter import __version__
 from shunter.domain.admission import check_fits_ever
 from shunter.domain.event import Cancelled, Event, StopAsked
 from shunter.domain.ids import JobId
-from shunter.domain.job import PRIORITY_RANK, Job, JobSpec, Submission
+from shunter.domain.job import PRIORITY_RANK, WHOLE_GPU, Job, JobSpec, Submission, in_gpus
 from shunter.domain.node import SILENT_AFTER_MS, Node
-from shunter.domain.phase import HOLDS_GPUS, LIVE, Ended, Queued, StopCause, Stopping
+from shunter.domain.phase import LIVE, Ended, Queued, StopCause, Stopping
 from shunter.domain.reason import BackingOff, NotYetSeen, Reason, render
 from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
 from shunter.errors import Conflict, NotFound, RequestTooLarge, Unavailable
 from shunter.gateway.feed import Feed, view_event
+from shunter.gateway.inventory import free_milli, in_pools, pools_of
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
+from shunter.runtime.policy_report import PolicyInForce
 from shunter.scheduling.plan import Decision
 from shunter.store import commands
 from shunter.store.codec import Record
@@ -37,6 +39,7 @@ SCAN_MOST: Final = 10_000
 CANCEL_TRIES: Final = 20
 
 _decode_decision = msgspec.json.Decoder(Decision).decode
+_decode_policy = msgspec.json.Decoder(PolicyInForce).decode
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -105,7 +108,8 @@ class Service:
             check_fits_ever(submission.job.request, self._nodes)
 
     async def _read_nodes(self) -> None:
-        self._nodes = await self.store.run(commands.nodes(self.keys))
+        nodes, policy = await self.store.run_all(commands.nodes(self.keys), commands.policy(self.keys))
+        self._nodes = in_pools(nodes, policy)
         self._nodes_at = time.monotonic()
 
     async def _stash(self, submission: Submission) -> Submission:
@@ -219,24 +223,25 @@ class Service:
     # nodes and the cluster
 
     async def nodes(self) -> list[NodeView]:
-        nodes, cordons, seen, now_ms = await self.store.run_all(
+        nodes, cordons, seen, now_ms, policy = await self.store.run_all(
             commands.nodes(self.keys),
             commands.cordons(self.keys),
             commands.seen(self.keys),
             commands.store_time(self.keys),
+            commands.policy(self.keys),
         )
         if not nodes:
             return []
         held = await self.store.run_all(*(commands.held(self.keys, node.name) for node in nodes))
+        pools = pools_of(nodes, policy)
         views = []
         for node, ids in zip(nodes, held, strict=True):
             records = await self.store.run(commands.records(self.keys, ids)) if ids else []
             silent_ms = now_ms - seen.get(node.name, 0)
             cordoned = cordons.get(node.name, "")
             state = "silent" if silent_ms > SILENT_AFTER_MS else "cordoned" if cordoned else "ready"
-            taken = _taken(node, records)
-            free = sum(gpu.healthy and gpu.index not in taken for gpu in node.gpus)
-            views.append(NodeView(replace(node, cordoned=cordoned), state, free, tuple(ids), silent_ms / 1000))
+            free, shown = in_gpus(free_milli(node, records)), replace(node, cordoned=cordoned)
+            views.append(NodeView(shown, state, free, tuple(ids), silent_ms / 1000, pools[node.name]))
         return views
 
     async def cordon(self, name: str, why: str) -> NodeView:
@@ -258,10 +263,22 @@ class Service:
             int(leader.get("epoch", 0)),
             len(views),
             sum(len(view.node.gpus) for view in views),
-            sum(view.free_gpus for view in views if view.state == "ready"),
+            in_gpus(sum(round(view.free_gpus * WHOLE_GPU) for view in views if view.state == "ready")),
             active,
             await self.store.run(commands.redis_version(self.keys)),
         )
+
+    async def policy(self) -> PolicyInForce:
+        """Return what the last leader published. Raises NotFound before the first one, Conflict if it is unreadable."""
+        text = await self.store.run(commands.policy(self.keys))
+        if text is None:
+            raise NotFound("policy: no coordinator has led this cluster yet", fix="start one: `shunter coordinator`")
+        try:
+            return _decode_policy(text)
+        except msgspec.ValidationError as error:
+            raise Conflict(
+                "policy: the coordinator that leads is of another version than this gateway", fix="update the older one"
+            ) from error
 
     # events
 
@@ -292,17 +309,6 @@ def _put(path: str, text: bytes) -> None:
 
 def unknown_job(job_id: int) -> NotFound:
     return NotFound(f"job {job_id}: unknown", field="id", fix="see `shunter queue --all`")
-
-
-def _taken(node: Node, records: Sequence[Record | None]) -> set[int]:
-    return {
-        gpu
-        for record in records
-        if record is not None and isinstance(record.phase, HOLDS_GPUS)
-        for share in record.phase.allocation.shares
-        if share.node == node.name
-        for gpu in share.gpus
-    }
 
 
 def _read_decision(text: bytes | None) -> dict[tuple[int, Any], Reason]:

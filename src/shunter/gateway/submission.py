@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shunter.domain.duration import parse_duration
+from shunter.domain.duration import format_duration, parse_duration
 from shunter.domain.ids import JobId
 from shunter.domain.job import (
     INLINE_SCRIPT_BYTES,
@@ -20,10 +20,11 @@ from shunter.domain.job import (
     JobSpec,
     Launch,
     Priority,
-    Request,
     Submission,
+    Within,
 )
 from shunter.errors import InvalidInput, RequestTooLarge
+from shunter.gateway.resources import read_request
 
 MAX_JOBS: Final = 1000
 MAX_ARGV_BYTES: Final = 1024 * 1024
@@ -75,7 +76,7 @@ def explain(error: msgspec.ValidationError, body: bytes) -> InvalidInput:
     shown = "" if value is _MISSING else f", got {_short(value)}"
     said = said.replace("`", "").partition(", got ")[0]
     if said.startswith("Invalid enum value"):
-        said = f"Expected one of {', '.join(Priority)}"
+        said = f"Expected one of {', '.join(one for one in (Within if field.endswith('within') else Priority) if one)}"
     return InvalidInput(
         f"{field}: {said[:1].lower()}{said[1:]}{shown}", field=field, fix="see /docs for the fields of a job"
     )
@@ -109,27 +110,34 @@ def build(spec: JobSpec, *, default_user: str, at_s: float) -> Submission:
     _check_cwd(spec.cwd)
     for field in ("name", "user", "team"):
         _check_printable(field, getattr(spec, field))
-    if spec.gpus % spec.nodes:
-        raise InvalidInput(
-            f"gpus: expected a multiple of nodes ({spec.nodes}), got {spec.gpus}",
-            field="gpus",
-            fix=f"ask for {spec.gpus // spec.nodes * spec.nodes or spec.nodes} or another multiple of {spec.nodes}",
-        )
-    per_node = spec.gpus // spec.nodes
+    limit_s = None if spec.time is None else parse_duration(spec.time, field="time")
     job = Job(
         id=JobId(0),
         name=spec.name or default_name(argv, spec),
         user=spec.user or default_user,
         team=spec.team or "",
-        # A job that takes neither a GPU nor a core would let a node start any number of them.
-        request=Request(per_node, spec.nodes, spec.cpus or int(per_node == 0), round(spec.memory_gib * 1024)),
+        request=read_request(spec),
         submitted_s=at_s,
         priority=spec.priority,
-        time_limit_s=None if spec.time is None else parse_duration(spec.time, field="time"),
+        time_limit_s=limit_s,
         grace_s=parse_duration(spec.grace, field="grace"),
         max_retries=spec.max_retries,
+        expected_s=_expected_s(spec.expect, limit_s),
     )
     return Submission(job, Launch(argv, spec.cwd or "", spec.env, spec.script, None, spec.split_stderr))
+
+
+def _expected_s(expect: str | int | None, limit_s: int | None) -> float | None:
+    if expect is None:
+        return None
+    expected_s = parse_duration(expect, field="expect")
+    if limit_s is not None and expected_s > limit_s:
+        raise InvalidInput(
+            f"expect: expected at most the time limit ({format_duration(limit_s)}), got {expect!r}",
+            field="expect",
+            fix="raise time, or leave expect out",
+        )
+    return float(expected_s)
 
 
 def _argv(spec: JobSpec) -> list[str]:

@@ -22,6 +22,7 @@ from typing import IO, Final
 import structlog
 from msgspec import Struct
 
+from shunter.agent.traits import Traits
 from shunter.domain.ids import Incarnation
 from shunter.errors import Conflict, SetupError, ShunterError
 from shunter.gateway.auth import load_or_make_token
@@ -43,11 +44,12 @@ log = structlog.get_logger("up")
 
 
 class NodePlan(Struct, frozen=True):
-    """A node to run here: its *name* and GPU source, and the cores that it offers (None: all)."""
+    """A node to run here: its *name* and GPU source, the cores that it offers (None: all), and what it is called."""
 
     name: str
     gpus: str
     cpus: int | None = None
+    traits: Traits = Traits()
 
 
 class Role:
@@ -112,13 +114,21 @@ class LocalCluster:
     """The roles of the home *home*. Use as a context manager, or call `start()` and `stop()`."""
 
     def __init__(
-        self, home: Path, *, nodes: Iterable[NodePlan], host: str = "127.0.0.1", port: int = 0, cluster: str = "main"
+        self,
+        home: Path,
+        *,
+        nodes: Iterable[NodePlan],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        cluster: str = "main",
+        policy: str | None = None,
     ) -> None:
         self.home = home
         self.cluster = cluster
         self.nodes = tuple(nodes)
         self._host = host
         self._port = port
+        self._policy = policy
         self._lock: IO[str] | None = None
         self._stopping = threading.Event()
         self.redis = EmbeddedRedis(home / "redis")
@@ -160,11 +170,12 @@ class LocalCluster:
         common = ["--home", str(self.home), "--cluster", self.cluster]
         commands = {
             "gateway": ["shunter.gateway", "--host", self._host, "--port", str(port)],
-            "coordinator": ["shunter.coordinator"],
+            "coordinator": ["shunter.coordinator", *(["--policy", self._policy] if self._policy else [])],
         }
         for node in self.nodes:
             cpus = ["--cpus", str(node.cpus)] if node.cpus else []
-            commands[f"node-{node.name}"] = ["shunter.agent", "--name", node.name, "--gpus", node.gpus, *cpus]
+            options = [*cpus, *node.traits.options()]
+            commands[f"node-{node.name}"] = ["shunter.agent", "--name", node.name, "--gpus", node.gpus, *options]
         for name, argv in commands.items():
             role = Role(name, [sys.executable, "-m", *argv, *common], env, logs / f"{name}.log")
             self.roles[name] = role

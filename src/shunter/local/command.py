@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shunter.agent.traits import read_traits, trait_options
 from shunter.errors import NotFound, SetupError, ShunterError
 
 if TYPE_CHECKING:
@@ -38,8 +39,27 @@ RUNNING = ("starting", "running", "stopping")
 @click.option("--name", help="Name of the node (default: this host's name).")
 @click.option("--cluster", default="main", show_default=True, help="Name of the cluster.")
 @click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
+@click.option(
+    "--policy",
+    envvar="SHUNTER_POLICY",
+    metavar="FILE|NAME",
+    help="Who goes first and where (default: SHUNTER_POLICY, else policy.yaml in the home, else the shipped default).",
+)
+@trait_options
 @click.option("--detach", "-d", is_flag=True, help="Go to the background once it is up.")
-def up(gpus: str, host: str, port: int, name: str | None, cluster: str, home: str | None, detach: bool) -> None:
+def up(
+    gpus: str,
+    host: str,
+    port: int,
+    name: str | None,
+    cluster: str,
+    home: str | None,
+    policy: str | None,
+    pool: str | None,
+    rack: str | None,
+    label: tuple[str, ...],
+    detach: bool,
+) -> None:
     """Run everything on this machine: Redis, a gateway, a coordinator, and a node with this machine's GPUs.
 
     Ctrl-C stops it and leaves jobs running; the next `up` finds them.
@@ -48,8 +68,10 @@ def up(gpus: str, host: str, port: int, name: str | None, cluster: str, home: st
     Examples:
       shunter up
       shunter up --gpus simulated:8 --detach
+      shunter up --policy policy.yaml
     """
     from shunter.agent.gpus import open_source
+    from shunter.coordinator.policy_source import PolicySource
     from shunter.local.cluster import LocalCluster, NodePlan
     from shunter.runtime import log
     from shunter.runtime.host import check_node_name
@@ -57,12 +79,15 @@ def up(gpus: str, host: str, port: int, name: str | None, cluster: str, home: st
 
     folder = Path(home).expanduser().absolute() if home else default_home()
     node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
-    open_source(gpus, node=node).close()  # fail now, with the reason, rather than in the node's log
+    # Fail now, with the reason, rather than in the log of a role.
+    plan = NodePlan(node, gpus, traits=read_traits(pool, rack, label))
+    open_source(gpus, node=node).close()
+    PolicySource(policy or None, folder)
     if detach:
         _detach(folder)
         return
     log.configure("up")
-    running = LocalCluster(folder, nodes=[NodePlan(node, gpus)], host=host, port=port, cluster=cluster)
+    running = LocalCluster(folder, nodes=[plan], host=host, port=port, cluster=cluster, policy=policy)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())

@@ -27,6 +27,7 @@ import msgspec
 from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec
 from shunter.domain.report import STATES, ClusterView, EventView, JobView, NodeView
 from shunter.errors import InvalidInput, ShunterError
+from shunter.runtime.policy_report import PolicyInForce
 from shunter.sdk import streams
 from shunter.sdk.answers import CancelResult, EventsPage, Health, JobsPage, Nodes, Submitted
 from shunter.sdk.home import find_server
@@ -237,6 +238,10 @@ class Client:
 
     def cluster(self) -> ClusterView:
         return self._http.call("GET", "/v1/cluster", ClusterView)
+
+    def policy(self) -> PolicyInForce:
+        """Return the policy that the leader goes by."""
+        return self._http.call("GET", "/v1/policy", PolicyInForce)
 
     def health(self) -> Health:
         """Return at once when the gateway and its store work; raise Unavailable when not. Needs no token."""

@@ -22,7 +22,14 @@ CARRIED: Final = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "P
 """What selects a toolchain: without it `python` on the node would be another one than here."""
 
 _TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(JobSpec)}
-_IN_WORDS: Final = {"time": "a duration such as 2h", "grace": "a duration such as 30s"}
+_IN_WORDS: Final = {
+    "gpus": "a whole number from 0 to 1000000, or a share below 1 such as 0.25",
+    "gpu_model": "a model such as H100, A100|H100 or a list of models",
+    "within": "rack or island",
+    "time": "a duration such as 2h",
+    "expect": "a duration such as 2h",
+    "grace": "a duration such as 30s",
+}
 
 
 def make_spec(fields: Mapping[str, object]) -> JobSpec:

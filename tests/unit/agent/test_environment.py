@@ -37,6 +37,7 @@ def test_a_member_is_told_who_it_is() -> None:
     assert {name: value for name, value in found.items() if name.startswith("SHUNTER_")} == {
         "SHUNTER_ATTEMPT": "2",
         "SHUNTER_CLUSTER": "main",
+        "SHUNTER_FIRST_RANK": "0",
         "SHUNTER_GPUS": "0,3",
         "SHUNTER_GPU_COUNT": "2",
         "SHUNTER_JOB_ID": "12",
@@ -49,6 +50,7 @@ def test_a_member_is_told_who_it_is() -> None:
         "SHUNTER_RESTART_COUNT": "1",
         "SHUNTER_RETRIES": "1",
         "SHUNTER_USER": "ada",
+        "SHUNTER_WORLD_SIZE": "2",
     }
 
 
@@ -83,6 +85,33 @@ def test_ranks_are_set_only_where_one_process_is_started_per_gpu(
     found = env(gpus)
     assert found["NPROC_PER_NODE"] == found["PET_NPROC_PER_NODE"] == per_node
     assert {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}.isdisjoint(found) != ranks
+
+
+def test_members_with_fewer_gpus_are_told_their_own_number_the_sum_and_their_first_rank() -> None:
+    members = [env((0, 1, 2, 3), (4, 5, 6, 7), (0, 1), rank=rank) for rank in range(3)]
+    assert [one["PET_NPROC_PER_NODE"] for one in members] == ["4", "4", "2"]
+    assert [one["NPROC_PER_NODE"] for one in members] == ["4", "4", "2"]
+    assert [one["SHUNTER_FIRST_RANK"] for one in members] == ["0", "4", "8"]
+    assert {one["SHUNTER_WORLD_SIZE"] for one in members} == {"10"}
+
+
+def test_a_last_member_with_one_gpu_beside_wider_ones_is_given_no_rank() -> None:
+    """Its process would be rank 1 of 2 in a group that has three."""
+    last = env((0, 1), (0,), rank=1)
+    assert {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}.isdisjoint(last)
+    assert (last["PET_NPROC_PER_NODE"], last["SHUNTER_FIRST_RANK"], last["SHUNTER_WORLD_SIZE"]) == ("1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("milli", "percent"), [(250, "25"), (1, "1"), (5, "1"), (15, "1"), (333, "33"), (999, "99"), (1_000, None)]
+)
+def test_a_share_is_told_and_is_a_limit_for_mps(milli: int, percent: str | None) -> None:
+    share = NodeShare(NodeName("n1"), Incarnation("1"), (3,), gpu_milli=milli)
+    held = Allocation(AllocationId("3.4"), (share,))
+    found = member_env(job(), held, 1, 0, cluster="main", retries=0, addresses={})
+    assert found.get("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE") == percent
+    assert found.get("SHUNTER_GPU_MILLI") == (str(milli) if percent else None)
+    assert (found["SHUNTER_GPUS"], found["SHUNTER_GPU_COUNT"], found["RANK"]) == ("3", "1", "0")
 
 
 def test_a_time_limit_is_told_only_where_there_is_one() -> None:
@@ -122,6 +151,13 @@ def test_the_request_names_the_members_files() -> None:
     assert (start.allocation, start.job_id, start.attempt, start.rank) == ("3.4", 12, 2, 1)
     assert (start.argv, start.gpus, start.time_limit_s, start.grace_s) == (["python", "train.py"], (2, 3), 60, 9)
     assert start.marker == start.env["SHUNTER_MEMBER"] == "main:3.4:1"
+
+
+def test_the_request_carries_the_share() -> None:
+    share = NodeShare(NodeName("n1"), Incarnation("1"), (3,), gpu_milli=250)
+    held = Allocation(AllocationId("3.4"), (share,))
+    start = build_start(job(), Launch(["ls"], ""), held, 1, 0, env=env((3,)), storage=STORAGE)
+    assert (start.gpus, start.gpu_milli) == ((3,), 250)
 
 
 def test_one_log_takes_both_streams_and_a_job_without_a_folder_runs_in_its_own() -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from shunter.domain.ids import Incarnation, NodeName
+from shunter.domain.job import Request, Within
 from shunter.domain.node import Gpu, Node
 from shunter.domain.outcome import Outcome, Result
 from shunter.domain.report import ClusterView, EventView, NodeView
@@ -62,6 +63,36 @@ def test_show_prints_what_it_runs_and_how_it_ended(cli: Cli, gateway: FakeGatewa
     assert told["state"] == "failed: exit code 3"
     assert (told["command"], told["folder"], told["ran"]) == ("python train.py", "/work", "5.0s")
     assert (told["nodes"], told["exit status"]) == ("n1 (GPU 0)", "3")
+
+
+def test_show_and_queue_tell_a_share_and_what_the_nodes_are_narrowed_to(cli: Cli, gateway: FakeGateway) -> None:
+    request = Request(
+        1, gpu_milli=250, models=("A100", "H100"), labels=(("zone", "a"),), avoid=(NodeName("n3"),), pool="gold",
+        within=Within.ISLAND,
+    )  # fmt: skip
+    running = view(7, "running")
+    share = msgspec.structs.replace(
+        running, gpus=0.25, job=msgspec.structs.replace(running.job, request=request, expected_s=7200.0)
+    )
+    gateway.plan("GET /v1/jobs/7", one_job(share))
+    told = dict(line.split("  ", 1) for line in cli("show", "7").out.splitlines())
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    assert told["asks for"] == "0.25 of a GPU"
+    assert told["only on"] == "pool gold; zone=a; A100 or H100; not n3; all in one NVLink island"
+    assert (told["expected"], told["nodes"]) == ("2h00m", "n1 (0.25 of GPU 0)")
+    tenth = msgspec.structs.replace(
+        share, gpus=0.1, job=msgspec.structs.replace(share.job, request=Request(1, gpu_milli=100))
+    )
+    gateway.plan(JOBS, ok({"jobs": [share, *[tenth] * 3, running], "cursor": None}))
+    header, _, first, second, *_ = cli("queue").out.splitlines()
+    assert header == "5 jobs: 5 running; 1.55 GPUs in use"
+    assert (first.split()[5], second.split()[5]) == ("0.25", "0.1")
+
+
+def test_show_says_nothing_about_nodes_that_are_not_narrowed(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/jobs/7", one_job(view(7, "running")))
+    said = cli("show", "7").out
+    assert "only on" not in said and "expected" not in said
 
 
 @pytest.mark.parametrize("argv", [["show"], ["logs"], ["wait"], ["cancel"]])
@@ -132,8 +163,25 @@ def test_wait_json_is_one_list(cli: Cli, gateway: FakeGateway) -> None:
 
 def test_nodes_shows_what_is_free_and_what_is_sick(cli: Cli, gateway: FakeGateway) -> None:
     gateway.plan("GET /v1/nodes", ok({"nodes": [NodeView(NODE, "ready", 1, (7,), 0.4)]}), ok({"nodes": []}))
-    assert cli("nodes").out.splitlines()[1] == "n1    ready     2     1  H100     64  512  0.4s  7     GPU 1: XID 79"
+    row = "n1    ready  -        2     1  H100     64  512  0.4s  7     GPU 1: XID 79"
+    assert cli("nodes").out.splitlines()[1] == row
     assert "no nodes" in cli("nodes").out
+
+
+def test_nodes_shows_the_pool_and_parts_of_gpus_and_wide_what_else_tells_nodes_apart(
+    cli: Cli, gateway: FakeGateway
+) -> None:
+    gpus = tuple(Gpu(index, "A100", f"u{index}", 40_960, island=index // 4) for index in range(6))
+    node = msgspec.structs.replace(NODE, gpus=gpus, rack="r7", labels={"disk": "nvme", "zone": "a"})
+    view = NodeView(node, "ready", 1.75, (7,), 0.4, pool="gold")
+    gateway.plan("GET /v1/nodes", *(ok({"nodes": [view]}) for _ in range(3)))
+    assert cli("nodes").out.splitlines()[1].split()[:5] == ["n1", "ready", "gold", "6", "1.75"]
+    header, row = (line.split() for line in cli("nodes", "--wide").out.splitlines())
+    told = dict(zip(header, row, strict=False))
+    assert (told["RACK"], told["LABELS"], told["ISLANDS"]) == ("r7", "disk=nvme,zone=a", "4+2")
+    [shown] = json.loads(cli("nodes", "--json").out)
+    assert (shown["free_gpus"], shown["node"]["rack"], shown["node"]["labels"]["zone"]) == (1.75, "r7", "a")
+    assert shown["node"]["gpus"][5]["island"] == 1
 
 
 def test_cordon_and_uncordon_say_what_they_did(cli: Cli, gateway: FakeGateway) -> None:

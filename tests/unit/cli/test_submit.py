@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec, Priority
+from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec, Priority, Within
 from shunter.domain.report import ClusterView
 from shunter.errors import NotFound, RequestTooLarge, Unauthorized
 from tests.unit.cli.conftest import Cli
@@ -39,6 +39,32 @@ def test_command_after_dashes_is_sent_as_it_is(cli: Cli, accepting: FakeGateway,
     assert spec.command == ["python", "train.py", "--gpus", "7", "--", "x"]
     assert (spec.gpus, spec.time, spec.priority, spec.max_retries) == (2, "2h", Priority.HIGH, 0)
     assert (spec.cwd, spec.split_stderr) == (str(home), True)
+
+
+def test_options_that_narrow_the_nodes_are_sent(cli: Cli, accepting: FakeGateway) -> None:
+    options = ["--gpus", "0.25", "--gpu-model", "A100|H100", "--label", "zone=a", "--label", "disk=nvme,gen=4"]
+    options += ["--avoid", "n3", "--avoid", "n4,n5", "--pool", "gold", "--within", "rack", "--expect", "2h"]
+    assert cli("submit", *options, "--", "true").code == 0
+    spec = sent(accepting)
+    assert (spec.gpus, spec.gpu_model, spec.labels) == (0.25, "A100|H100", {"zone": "a", "disk": "nvme", "gen": "4"})
+    assert (spec.avoid, spec.pool, spec.within, spec.expect) == (["n3", "n4,n5"], "gold", Within.RACK, "2h")
+
+
+def test_whole_gpus_travel_as_whole_numbers(cli: Cli, accepting: FakeGateway) -> None:
+    cli("submit", "--gpus", "2", "--", "true")
+    assert b'"gpus":2,' in accepting.requests[0].content
+
+
+def test_labels_of_options_join_those_of_the_file_and_nodes_to_avoid_replace_them(
+    cli: Cli, accepting: FakeGateway, home: Path
+) -> None:
+    (home / "job.yaml").write_text(
+        "command: a\ngpus: 0.5\ngpu_model: [A100, H100]\nlabels: {zone: a, disk: nvme}\navoid: n1, n2\nwithin: island\n"
+    )
+    cli("submit", "job.yaml", "--label", "zone=b", "--avoid", "n3")
+    spec = sent(accepting)
+    assert (spec.gpus, spec.gpu_model, spec.within) == (0.5, ["A100", "H100"], Within.ISLAND)
+    assert (spec.labels, spec.avoid) == ({"zone": "b", "disk": "nvme"}, ["n3"])
 
 
 def test_environment_carries_what_selects_a_toolchain_and_no_more(
@@ -120,8 +146,17 @@ def test_json_is_the_job_alone(cli: Cli, gateway: FakeGateway, home: Path) -> No
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--gpus", "-1", "--", "x"], "gpus: expected a whole number from 0 to 1000000, got -1"),
-        (["--gpus", "two", "--", "x"], "gpus: 'two' is not a valid integer"),
+        (
+            ["--gpus", "-1", "--", "x"],
+            "gpus: expected a whole number from 0 to 1000000, or a share below 1 such as 0.25",
+        ),
+        (["--gpus", "-0.5", "--", "x"], "gpus: expected a whole number from 0 to 1000000, or a share below 1"),
+        (["--gpus", "two", "--", "x"], "gpus: expected a whole number, or a share below 1 such as 0.25, got 'two'"),
+        (["--gpus", "inf", "--", "x"], "gpus: expected a whole number from 0 to 1000000, or a share below 1"),
+        (["--label", "zone", "--", "x"], "label: expected NAME=VALUE, got 'zone'; write for example zone=a"),
+        (["--label", "zone=a", "--label", "zone=b", "--", "x"], "label: zone is given as 'a' and as 'b'; give it once"),
+        (["--within", "row", "--", "x"], "within: 'row' is not one of 'rack', 'island'"),
+        (["--expect", "soon", "--", "x"], "expect: expected a duration, got 'soon'; write seconds (90)"),
         (["--time", "2hours", "--", "x"], "time: expected a duration, got '2hours'; write seconds (90)"),
         (["--grace", "0", "--", "x"], "grace: expected 1 s to 366 days, got '0'"),
         (["--memory-gib", "nan", "--", "x"], "memory_gib: expected a number from 0 to 1000000, got nan"),
@@ -164,7 +199,10 @@ def test_script_over_16_mib_is_refused_unread(cli: Cli, gateway: FakeGateway, ho
         ("command: [a\ngpus: 1\n", "2:5: expected ',' or ']', but got ':'"),
         ("\tgpus: 1", "1:1: found character '\\t' that cannot start any token"),
         ("command: a\ngpu: 1", "2:1: gpu: no such field of a job; did you mean gpus?"),
-        ("command: a\ngpus: -4", "2:7: gpus: expected a whole number from 0 to 1000000, got -4"),
+        (
+            "command: a\ngpus: -4",
+            "2:7: gpus: expected a whole number from 0 to 1000000, or a share below 1 such as 0.25, got -4",
+        ),
         ("- command: a\n- command: b\n  nodes: x", "3:10: nodes: expected a whole number from 1 to 10000, got 'x'"),
         ("gpus: 1\ngpus: 2", "2:1: gpus: given twice"),
         ("command: a\n---\ncommand: b", "2:1: expected one document, found another; write the jobs as a list"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shunter.domain.job import INLINE_SCRIPT_BYTES, JobSpec, Launch, Priority, Request, Submission
+from shunter.domain.job import INLINE_SCRIPT_BYTES, JobSpec, Launch, Priority, Request, Submission, in_gpus
 from shunter.errors import InvalidInput, RequestTooLarge
 from shunter.gateway.submission import build, default_name, needs_storage, read_specs
 from tests.strategies import BRIEF
@@ -119,14 +119,20 @@ def test_the_size_of_a_script_is_counted_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({**RUN, "gpus": "x" * 200}, 'gpus: expected int, got "' + "x" * 76 + "..."),
+        ({**RUN, "gpus": "x" * 200}, 'gpus: expected int | float, got "' + "x" * 76 + "..."),
         ({**RUN, "env": {"A": 1}}, 'env[...]: expected str, got {"A":1}'),
-        ([RUN, {**RUN, "gpus": None}], "[1].gpus: expected int, got null"),
+        ([RUN, {**RUN, "gpus": None}], "[1].gpus: expected int | float, got null"),
         ([RUN, 7], "[1]: expected object, got 7"),
         (None, "body: expected object | array, got null"),
         ({**RUN, "time": 1.5}, "time: expected int | str | null, got 1.5"),
         ({**RUN, "gpuss": 1}, "gpuss: unknown field"),
-        (b'{"gpus": "two", "command": [', "gpus: expected int"),
+        (b'{"gpus": "two", "command": [', "gpus: expected int | float"),
+        ({**RUN, "within": "row"}, 'within: expected one of rack, island, got "row"'),
+        ([RUN, {**RUN, "within": 3}], "[1].within: expected str, got 3"),
+        ({**RUN, "gpu_model": [1]}, "gpu_model[0]: expected str, got 1"),
+        ({**RUN, "labels": {"zone": 1}}, 'labels[...]: expected str, got {"zone":1}'),
+        ({**RUN, "avoid": {"n1": 1}}, 'avoid: expected str | array, got {"n1":1}'),
+        ({**RUN, "priority": "urgent"}, 'priority: expected one of high, medium, low, got "urgent"'),
         (b'{"memory_gib": 1e999}', "memory_gib: number out of range"),
     ],
 )
@@ -204,6 +210,16 @@ def test_gpus_that_do_not_divide_are_answered_with_some_that_do(gpus: int, nodes
     assert refusal({**RUN, "gpus": gpus, "nodes": nodes}).fix == fix
 
 
+def test_the_expected_time_arrives_and_is_at_most_the_limit() -> None:
+    assert made().job.expected_s is None
+    assert made(expect="2h").job.expected_s == 7_200
+    assert made(expect="2h", time="2h").job.expected_s == 7_200
+    error = refusal({**RUN, "expect": "2h", "time": "1h"})
+    assert (error.field, error.message) == ("expect", "expect: expected at most the time limit (1h00m), got '2h'")
+    assert error.fix == "raise time, or leave expect out"
+    assert refusal({**RUN, "expect": "soon"}).message == "expect: expected a duration, got 'soon'"
+
+
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
@@ -224,7 +240,7 @@ def test_any_bytes_are_a_job_or_a_refusal_with_field_and_fix(sent: bytes) -> Non
         specs = read_specs(sent)
         for spec in specs:
             submission = build(spec, default_user="gateway", at_s=5.0)
-            assert submission.job.request.gpus == spec.gpus
+            assert in_gpus(submission.job.request.milli) == pytest.approx(spec.gpus)
             assert 1 <= len(submission.job.name) <= 128
     except InvalidInput as error:
         assert error.message

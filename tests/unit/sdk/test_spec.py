@@ -12,8 +12,22 @@ from shunter.sdk.spec import checked, encode, make_spec
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"gpus": -1}, "gpus: expected a whole number from 0 to 1000000, got -1"),
-        ({"gpus": True}, "gpus: expected a whole number from 0 to 1000000, got True"),
+        ({"gpus": -1}, "gpus: expected a whole number from 0 to 1000000, or a share below 1 such as 0.25, got -1"),
+        ({"gpus": True}, "gpus: expected a whole number from 0 to 1000000, or a share below 1 such as 0.25, got True"),
+        (
+            {"gpus": float("nan")},
+            "gpus: expected a whole number from 0 to 1000000, or a share below 1 such as 0.25, got nan",
+        ),
+        ({"gpu_model": 4}, "gpu_model: expected a model such as H100, A100|H100 or a list of models, got 4"),
+        (
+            {"gpu_model": ["A100", 4]},
+            "gpu_model: expected a model such as H100, A100|H100 or a list of models, got 4 as item 2",
+        ),
+        ({"labels": {"zone": 1}}, "labels: expected text by name, got 1 for zone; put it in quotes"),
+        ({"avoid": ["n1", 2]}, "avoid: expected text or a list of texts, got 2 as item 2; put it in quotes"),
+        ({"pool": 3}, "pool: expected text, got 3; put it in quotes"),
+        ({"within": "row"}, "within: expected rack or island, got 'row'"),
+        ({"expect": 1.5}, "expect: expected a duration such as 2h, got 1.5"),
         ({"memory_gib": float("nan")}, "memory_gib: expected a number from 0 to 1000000, got nan"),
         ({"priority": "hi"}, "priority: expected high, medium or low, got 'hi'"),
         ({"name": 3}, "name: expected text of 1 to 128 characters, got 3; put it in quotes"),

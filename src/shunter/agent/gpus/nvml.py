@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from shunter.agent.gpus.islands import nvlink_islands
 from shunter.agent.gpus.nvml_health import ask, problem_of
 from shunter.agent.gpus.port import check_index, cuda_environment
 from shunter.domain.node import Gpu
@@ -62,6 +63,7 @@ class NvmlSource:
             self._nvml.nvmlInit()
             self._open = True
             self._devices = _devices_in_bus_order(self._nvml)
+            self._islands = nvlink_islands(self._nvml, [device.bus_id for device in self._devices])
         except self._nvml.NVMLError as error:
             self.close()
             raise _setup_error(self._nvml, error) from error
@@ -110,7 +112,15 @@ class NvmlSource:
 
     def _look(self, index: int, device: Device) -> Gpu:
         problem = device.silent or problem_of(self._nvml, device.bus_id)
-        return Gpu(index, device.model, device.uuid, device.memory_mib, healthy=not problem, problem=problem)
+        return Gpu(
+            index,
+            device.model,
+            device.uuid,
+            device.memory_mib,
+            healthy=not problem,
+            problem=problem,
+            island=self._islands[index],
+        )
 
     def _uuid(self, index: int) -> str:
         device = self._devices[index]

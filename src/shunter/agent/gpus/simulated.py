@@ -21,7 +21,7 @@ Faults = dict[int, Annotated[str, msgspec.Meta(min_length=1)]]
 
 
 class SimulatedSource:
-    """*count* healthy devices, except those that the faults file names.
+    """*count* healthy devices, except those that the faults file names, in islands of *island* (0: all in one).
 
     The faults file is a JSON object from index to problem, `{"3": "fell off the bus"}`, and is read again at each
     inventory, so a GPU can be broken and healed while the node runs. Its path is *faults*, else the environment
@@ -30,10 +30,14 @@ class SimulatedSource:
     the last good state stays. An index that this source does not have is ignored.
     """
 
-    def __init__(self, count: int, *, node: str = "", faults: Path | None = None) -> None:
+    def __init__(
+        self, count: int, *, island: int = 0, model: str = "", node: str = "", faults: Path | None = None
+    ) -> None:
         """*node* makes the UUIDs: equal for the same node and index at every start; empty: the host name."""
         variable = os.environ.get(FAULTS_VARIABLE)
-        self.name = f"simulated:{count}"
+        self.name = f"simulated:{count}" + (f"/{island}" if island else "") + (f":{model}" if model else "")
+        self._island = island or count
+        self._model = model or MODEL
         self._uuids = tuple(simulated_uuid(node or socket.gethostname(), index) for index in range(count))
         self._path = faults or (Path(variable) if variable else None)
         self._faults: Faults = {}
@@ -56,7 +60,8 @@ class SimulatedSource:
 
     def _look(self, index: int, uuid: str) -> Gpu:
         problem = self._faults.get(index, "")
-        return Gpu(index, MODEL, uuid, MEMORY_MIB, healthy=not problem, problem=problem)
+        island = index // self._island
+        return Gpu(index, self._model, uuid, MEMORY_MIB, healthy=not problem, problem=problem, island=island)
 
     def _read_faults(self) -> Faults:
         if self._path is None:

@@ -12,14 +12,18 @@ from shunter.agent.gpus.simulated import SimulatedSource
 from shunter.errors import InvalidInput, SetupError
 
 MOST_SIMULATED: Final = 64
+_SIMULATED: Final = re.compile(
+    r"simulated:(?P<count>[0-9]{1,6})(?:/(?P<island>[0-9]{1,6}))?(?::(?P<model>[A-Za-z0-9][A-Za-z0-9._-]{0,62}))?"
+)
 WITHOUT_GPU: Final = "use --gpus simulated:8 to try Shunter without one, or --gpus none for a node that runs CPU jobs"
 
 
 def open_source(text: str, *, node: str = "") -> GpuSource:
     """Open the GPUs that *text* names: `nvml`, `simulated:N` (N from 1 to 64), `none`, or `auto` (nvml or an error).
 
-    *node* only makes the UUIDs of simulated devices; empty: the host name. Raises InvalidInput for any other text, and
-    SetupError if the NVIDIA driver can not be used. The caller closes the source.
+    `simulated:8/4` has islands of four, `simulated:8:A100` a model, `simulated:8/4:A100` both. *node* only makes the
+    UUIDs of simulated devices; empty: the host name. Raises InvalidInput for any other text, and SetupError if the
+    NVIDIA driver can not be used. The caller closes the source.
     """
     if text == "nvml":
         return NvmlSource()
@@ -27,13 +31,27 @@ def open_source(text: str, *, node: str = "") -> GpuSource:
         return _nvml_or_advice()
     if text == "none":
         return NoGpus()
-    if simulated := re.fullmatch(r"simulated:([0-9]{1,6})", text):
-        return SimulatedSource(_simulated_count(int(simulated[1])), node=node)
+    if simulated := _SIMULATED.fullmatch(text):
+        count = _simulated_count(int(simulated["count"]))
+        island = _island_size(simulated["island"], count)
+        return SimulatedSource(count, island=island, model=simulated["model"] or "", node=node)
     raise InvalidInput(
         f"gpus: expected auto, nvml, simulated:N or none, got {text[:40]!r}",
         field="gpus",
-        fix="use for example --gpus simulated:8",
+        fix="use for example --gpus simulated:8, simulated:8/4 (islands of 4) or simulated:8/4:A100 (of this model)",
     )
+
+
+def _island_size(text: str | None, count: int) -> int:
+    """Return how many devices an island has, 0 for all."""
+    size = count if text is None else int(text)
+    if not 1 <= size <= count:
+        raise InvalidInput(
+            f"gpus: expected islands of 1 to {count} GPUs, got {size}",
+            field="gpus",
+            fix=f"use simulated:{count}/{count}",
+        )
+    return 0 if text is None else size
 
 
 def _simulated_count(count: int) -> int:

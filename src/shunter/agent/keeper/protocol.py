@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from shunter.domain.job import WHOLE_GPU
 from shunter.domain.outcome import Exit
 
 VERSION: Final = 1
@@ -15,7 +16,8 @@ VERSION: Final = 1
 class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
     """Run one member of an attempt. *allocation* names it on this node; *marker* is in its environment.
 
-    *time_limit_s* and *grace_s* are seconds; the keeper enforces them by itself, whether or not a worker is there.
+    *gpu_milli* is what it may have of each of *gpus*, in thousandths. *time_limit_s* and *grace_s* are seconds; the
+    keeper enforces them by itself, whether or not a worker is there.
     """
 
     allocation: str
@@ -30,6 +32,7 @@ class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
     stderr: str
     marker: str
     gpus: tuple[int, ...] = ()
+    gpu_milli: int = WHOLE_GPU
     time_limit_s: int | None = None
     grace_s: int = 30
     stop_file: str = ""
@@ -61,6 +64,7 @@ class Live(Struct, frozen=True, omit_defaults=True, tag="live"):
     pid: int
     gpus: tuple[int, ...] = ()
     stopping: bool = False
+    gpu_milli: int = WHOLE_GPU
 
 
 class Ended(Struct, frozen=True, tag="ended"):

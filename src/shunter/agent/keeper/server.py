@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,7 @@ from shunter.agent.keeper.protocol import (
 from shunter.agent.keeper.spawn import LaunchError, spawn
 from shunter.agent.keeper.tree import Cgroup, cgroup_base, end, identify, kill_all, origin, orphans
 from shunter.domain.duration import format_duration
+from shunter.domain.job import WHOLE_GPU, in_gpus
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
 from shunter.runtime.process import become_subreaper, boot_time_s
@@ -71,8 +73,8 @@ class Member(msgspec.Struct):
     puzzled: int = 0
 
     def live(self) -> Live:
-        start = self.start
-        return Live(start.allocation, start.job_id, start.attempt, start.rank, self.pid, start.gpus, self.stopping)
+        of = self.start
+        return Live(of.allocation, of.job_id, of.attempt, of.rank, self.pid, of.gpus, self.stopping, of.gpu_milli)
 
 
 class Keeper:
@@ -233,12 +235,8 @@ class Keeper:
     def _start(self, start: Start) -> None:
         if start.allocation in self.members or start.allocation in self.journal.ended:
             return
-        busy = {gpu for member in self.members.values() for gpu in member.start.gpus} & set(start.gpus)
-        if busy:
-            # The second lock on a GPU: the store gave it out although what held it here is not gone.
-            self._failed(
-                start, LaunchError(f"GPU {sorted(busy)} still has processes of another job", FailureClass.NOT_STARTED)
-            )
+        if refusal := self._busy(start):
+            self._failed(start, LaunchError(refusal, FailureClass.NOT_STARTED))
             return
         cgroup, descriptor = self._make_cgroup(start)
         # Noted before it runs: a keeper that dies in between leaves a note without processes, never the reverse.
@@ -262,6 +260,20 @@ class Keeper:
         if start.time_limit_s is not None:
             self._after(start.time_limit_s, lambda: self._time_is_up(member))
         self._tell(member.live())
+
+    def _busy(self, start: Start) -> str:
+        """Return why the members that are here leave no room on the GPUs of *start*; nothing if they do.
+
+        The second lock on a GPU: the store gave it out although what held it here is not gone.
+        """
+        held = Counter[int]()
+        for member in self.members.values():
+            held.update(dict.fromkeys(member.start.gpus, member.start.gpu_milli))
+        busy = sorted(gpu for gpu in start.gpus if held[gpu] + start.gpu_milli > WHOLE_GPU)
+        if not busy:
+            return ""
+        room = "" if start.gpu_milli == WHOLE_GPU else f", which leave less than {in_gpus(start.gpu_milli)} of it"
+        return f"GPU {busy} still has processes of another job{room}"
 
     def _make_cgroup(self, start: Start) -> tuple[Cgroup | None, int | None]:
         if self._cgroups is None:

@@ -24,7 +24,10 @@ FUNCTION_NOT_FOUND = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
 
 @dataclass
 class Card:
-    """One device and its answers; *errors* is an NVML error code per function that fails on it."""
+    """One device and its answers; *errors* is an NVML error code per function that fails on it.
+
+    Devices with the same *fabric*, if any, are joined by NVLink.
+    """
 
     bus: int
     name: str = "NVIDIA H100 80GB HBM3"
@@ -38,6 +41,7 @@ class Card:
     processes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     lost: bool = False
+    fabric: str = "nvswitch"
 
     @property
     def bus_id(self) -> str:
@@ -70,6 +74,7 @@ def geforce(bus: int) -> Card:
         memory_mib=24_564,
         recovery_return=NOT_SUPPORTED,
         errors=unsupported,
+        fabric="",
     )
 
 
@@ -146,6 +151,14 @@ class RecordedNvml(ModuleType):
 
     def nvmlDeviceGetRemappedRows(self, device: Card) -> tuple[int, int, int, int]:  # noqa: N802
         return self._reach(device, "nvmlDeviceGetRemappedRows").remapped
+
+    def nvmlDeviceGetP2PStatus(self, device1: Card, device2: Card, p2pIndex: int) -> int:  # noqa: N802, N803
+        if p2pIndex != pynvml.NVML_P2P_CAPS_INDEX_NVLINK:
+            raise AssertionError("only NVLink is recorded")
+        first, second = (self._reach(card, "nvmlDeviceGetP2PStatus") for card in (device1, device2))
+        if first.fabric and first.fabric == second.fabric:
+            return int(pynvml.NVML_P2P_STATUS_OK)
+        return int(pynvml.NVML_P2P_STATUS_NOT_SUPPORTED)
 
     def nvmlDeviceGetComputeRunningProcesses_v3(self, handle: Card) -> list[Any]:  # noqa: N802
         return self._processes(handle, "Compute", "v3")

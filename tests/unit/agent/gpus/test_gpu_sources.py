@@ -21,6 +21,33 @@ def test_simulated_opens_that_many_gpus(count: int) -> None:
     assert source.name == f"simulated:{count}"
 
 
+@pytest.mark.parametrize(
+    ("text", "islands", "model"),
+    [
+        ("simulated:4", [0, 0, 0, 0], "Simulated-80G"),
+        ("simulated:4/4", [0, 0, 0, 0], "Simulated-80G"),
+        ("simulated:4/2", [0, 0, 1, 1], "Simulated-80G"),
+        ("simulated:5/2", [0, 0, 1, 1, 2], "Simulated-80G"),
+        ("simulated:2/1", [0, 1], "Simulated-80G"),
+        ("simulated:2:A100", [0, 0], "A100"),
+        ("simulated:4/2:H100-SXM", [0, 0, 1, 1], "H100-SXM"),
+    ],
+)
+def test_simulated_gpus_may_have_islands_and_a_model(text: str, islands: list[int], model: str) -> None:
+    source = open_source(text, node="box")
+    assert [gpu.island for gpu in source.inventory()] == islands
+    assert {gpu.model for gpu in source.inventory()} == {model}
+    assert source.name == text
+    assert open_source(source.name, node="box").inventory() == source.inventory()
+
+
+@pytest.mark.parametrize("size", [0, 9])
+def test_an_island_is_at_most_the_node(size: int) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        open_source(f"simulated:8/{size}")
+    assert str(caught.value) == f"gpus: expected islands of 1 to 8 GPUs, got {size}; use simulated:8/8"
+
+
 def test_node_name_reaches_the_uuids_of_simulated_gpus() -> None:
     first, same, other = (open_source("simulated:1", node=node).inventory()[0].uuid for node in ("a", "a", "b"))
     assert first == same != other
@@ -75,6 +102,11 @@ def test_auto_without_a_gpu_says_what_works_without_one(monkeypatch: pytest.Monk
         "simulated:8 ",
         "NVML",
         "simulated:9999999",
+        "simulated:8/",
+        "simulated:8/x",
+        "simulated:8:",
+        "simulated:8:A100/4",
+        "simulated:8:A 100",
     ],
 )
 def test_other_text_is_refused_with_the_forms_that_work(text: str) -> None:
@@ -82,6 +114,7 @@ def test_other_text_is_refused_with_the_forms_that_work(text: str) -> None:
         open_source(text)
     assert caught.value.field == "gpus"
     assert repr(text) in caught.value.message
+    assert "simulated:8/4:A100" in (caught.value.fix or "")
 
 
 @pytest.mark.parametrize(("count", "fix"), [(0, "use --gpus none"), (65, "use --gpus simulated:64")])

@@ -63,6 +63,48 @@ def test_index_follows_the_pci_bus_not_the_nvml_index() -> None:
     assert [gpu.index for gpu in gpus] == [0, 1, 2, 3]
 
 
+def islands(cards: list[Card]) -> list[int]:
+    return [gpu.island for gpu in NvmlSource(RecordedNvml(cards)).inventory()]
+
+
+def test_gpus_behind_one_nvswitch_are_one_island() -> None:
+    assert islands(dgx_h100()) == [0] * 8
+
+
+def test_gpus_joined_in_pairs_are_islands_of_two_in_bus_order() -> None:
+    """Two bridges, and the cards in another order than their buses."""
+    cards = [Card(bus, fabric=f"bridge {bus % 2}") for bus in (4, 3, 1, 2)]
+    assert islands(cards) == [0, 1, 0, 1]
+
+
+def test_a_gpu_without_nvlink_beside_others_is_an_island_of_its_own() -> None:
+    cards = dgx_h100()[:4]
+    cards[1].fabric = ""
+    cards[3].fabric = ""
+    assert islands(cards) == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize("code", [NOT_SUPPORTED, FUNCTION_NOT_FOUND, pynvml.NVML_ERROR_UNKNOWN])
+def test_where_no_nvlink_is_known_all_gpus_are_one_island(code: int) -> None:
+    cards = dgx_h100()
+    for card in cards:
+        card.errors["nvmlDeviceGetP2PStatus"] = code
+    assert islands(cards) == [0] * 8
+    assert islands([geforce(bus) for bus in range(1, 5)]) == [0] * 4
+
+
+def test_a_gpu_that_does_not_answer_about_nvlink_is_alone() -> None:
+    cards = dgx_h100()
+    cards[0].errors["nvmlDeviceGetP2PStatus"] = LOST
+    assert islands(cards) == [0] + [1] * 7
+
+
+def test_a_gpu_that_did_not_answer_at_the_start_is_alone() -> None:
+    cards = dgx_h100()[:4]
+    cards[2].errors["nvmlDeviceGetHandleByIndex"] = LOST
+    assert islands(cards) == [0, 0, 1, 0]
+
+
 def test_text_may_come_as_bytes_from_older_libraries() -> None:
     library = RecordedNvml(dgx_h100(), text_as=str.encode)
     assert NvmlSource(library).inventory() == NvmlSource(RecordedNvml(dgx_h100())).inventory()
