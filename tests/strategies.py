@@ -1,4 +1,6 @@
-"""Every Hypothesis generator of the suite: nodes, jobs, exits, lives of jobs, worlds and changes of a view.
+"""Hypothesis generators that several suites share: nodes, jobs, exits, lives of jobs, policy files.
+
+Whole clusters with running jobs are in `tests/unit/scheduling/worlds.py`.
 
 Sizes are small on purpose: rules of packing break on three nodes and a dozen jobs, or not at all.
 """
@@ -6,7 +8,6 @@ Sizes are small on purpose: rules of packing break on three nodes and a dozen jo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import hypothesis
@@ -32,7 +33,9 @@ from shunter.domain.phase import (
 )
 from shunter.domain.retry import on_claim, on_exit
 from shunter.domain.transition import apply
-from shunter.scheduling.view import View
+from shunter.runtime.policy_file import MAX_SEED, parts
+from shunter.scheduling.parts import order_part
+from shunter.scheduling.policy import Account, Backfill, FairShare, Policy, Route
 
 # On a busy machine the time of one example says nothing about the code. Explaining a failure traces every line and
 # takes minutes: the shrunk example is enough.
@@ -214,129 +217,53 @@ def _ranks(job: Job) -> st.SearchStrategy[int]:
     return st.integers(0, job.request.nodes - 1)
 
 
-# worlds: a consistent cluster, from which a view is built
+# policies
 
 
-@dataclass(frozen=True)
-class World:
-    """Everything that a view is made of."""
-
-    nodes: tuple[Node, ...]
-    silent: frozenset[NodeName]
-    jobs: tuple[tuple[Job, Phase], ...]
-
-    def view(self, order: Sequence[int] | None = None) -> View:
-        """Return the view at NOW_S; *order* is the order in which the jobs are put into it."""
-        view = View()
-        for node in self.nodes:
-            view.put_node(node)
-        view.silent = self.silent
-        for index in order if order is not None else range(len(self.jobs)):
-            view.put_job(*self.jobs[index])
-        view.advance(NOW_S)
-        return view
-
-
-@dataclass
-class _Rest:
-    """What the world-maker has not given away yet on one node."""
-
-    node: Node
-    gpus: list[int] = field(init=False)
-    cpus: int = field(init=False)
-    memory_mib: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gpus = [gpu.index for gpu in self.node.gpus]
-        self.cpus, self.memory_mib = self.node.cpus, self.node.memory_mib
-
-    def give(self, request: Request) -> NodeShare:
-        given, self.gpus = self.gpus[: request.gpus_per_node], self.gpus[request.gpus_per_node :]
-        self.cpus -= request.cpus
-        self.memory_mib -= request.memory_mib
-        return NodeShare(self.node.name, self.node.incarnation, tuple(given), request.cpus, request.memory_mib)
-
-    def has(self, request: Request) -> bool:
-        enough = len(self.gpus) >= request.gpus_per_node
-        return enough and self.cpus >= request.cpus and self.memory_mib >= request.memory_mib
-
-
-@st.composite
-def worlds(draw: st.DrawFn, *, max_jobs: int = 12) -> World:
-    """Nodes, jobs that hold what no other holds (on sick, silent and cordoned nodes too), and jobs that wait."""
-    fleet = draw(fleets())
-    rests = [_Rest(node) for node in fleet]
-    made: list[tuple[Job, Phase]] = []
-    shapes = st.sampled_from(draw(st.lists(requests, min_size=2, max_size=4)))
-    for number in range(1, draw(st.sampled_from([max_jobs, max_jobs // 2, max_jobs, max_jobs // 2, 2, 1, 0])) + 1):
-        job = draw(jobs(number, shapes))
-        homes = [rest for rest in draw(st.permutations(rests)) if rest.has(job.request)][: job.request.nodes]
-        if len(homes) == job.request.nodes and draw(st.booleans()):
-            shares = tuple(rest.give(job.request) for rest in homes)
-            made.append((job, draw(_holding(Allocation(AllocationId(f"1.{number}"), shares)))))
-        else:
-            made.append((job, draw(queued())))
-    silent = frozenset(NODE_NAMES[:1] if draw(seldom) else ())
-    return World(fleet, silent, tuple(made))
-
-
-def _holding(allocation: Allocation) -> st.SearchStrategy[Phase]:
-    running = Running(1, allocation, 5.0)
-    stopping = Stopping(1, allocation, 5.0, StopCause.CANCELLED, 9.0)
-    return st.sampled_from([Reserved(1, allocation, 4.0), running, stopping])
-
-
-# changes of a view
-
-
-class PutJob(NamedTuple):
-    job: Job
-    phase: Phase
-
-    def apply(self, view: View) -> None:
-        view.put_job(self.job, self.phase)
-
-
-class PutNode(NamedTuple):
-    node: Node
-
-    def apply(self, view: View) -> None:
-        view.put_node(self.node)
-
-
-class RemoveNode(NamedTuple):
-    name: NodeName
-
-    def apply(self, view: View) -> None:
-        view.remove_node(self.name)
-
-
-class Advance(NamedTuple):
-    now_s: float
-
-    def apply(self, view: View) -> None:
-        view.advance(self.now_s)
-
-
-Change = PutJob | PutNode | RemoveNode | Advance
-
-
-@st.composite
-def put_jobs(draw: st.DrawFn) -> PutJob:
-    """Any job in any phase; ids repeat, so that jobs change their phase, request and nodes."""
-    job = draw(jobs(draw(st.integers(1, 5))))
-    allocation = draw(allocations(job.request))
-    phase = draw(st.one_of(queued(), _holding(allocation), st.builds(Ended, outcome=outcomes, ended_s=times)))
-    return PutJob(job, phase)
-
-
-changes: st.SearchStrategy[list[Change]] = st.lists(
-    st.one_of(
-        put_jobs(),
-        put_jobs(),
-        st.builds(PutNode, nodes()),
-        st.builds(RemoveNode, node_names),
-        st.builds(Advance, times),
-    ),
-    max_size=20,
+_names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.isprintable) | st.sampled_from(
+    ("no", "~", "null", "1e3", "<<", "*a", "&a", "!b", "?", "a: b", "#x", " ", "'", "-", "07", "1:30", "{", "%")
 )
+"""Names of teams and users: whatever is printable, and what YAML takes for something else."""
+
+_pool_names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,5}", fullmatch=True)
+_seconds = st.integers(1, 366 * 86_400).map(float)
+_weights = st.floats(0.001, 1e6)
+
+
+def legal_order(order: Sequence[str]) -> tuple[str, ...]:
+    """Return *order* as a policy file may have it: single jobs are compared last, and `aged` wants them by age."""
+    by_job = [name for name in order if order_part(name).job_key is not None]
+    others = [name for name in order if name not in by_job and (name != "aged" or by_job[:1] in ([], ["age"]))]
+    return (*others, *by_job)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Any policy that a file can hold."""
+    pools = draw(st.lists(_pool_names, unique=True, max_size=4))
+    shares = draw(st.lists(st.floats(0, 0.25) | st.just(1e-300), min_size=len(pools), max_size=len(pools)))
+    teams = draw(st.lists(_names, unique=True, max_size=4))
+    return Policy(
+        order=legal_order(draw(st.permutations(parts("order")))[: draw(st.integers(0, 4))]),
+        placement=tuple(draw(st.permutations(parts("placement"))))[: draw(st.integers(0, 4))],
+        backfill=draw(st.none() | st.builds(Backfill, st.integers(0, 1_000), _seconds, st.booleans())),
+        pools=dict(zip(pools, shares, strict=True)),
+        classes={name: draw(_routes(pools)) for name in draw(st.sets(priorities))} if pools else {},
+        strict=draw(st.booleans()),
+        share_all_below=draw(st.integers(0, 1_000_000)),
+        fair_share=draw(st.builds(FairShare, _seconds, _seconds | st.just(0.0))),
+        # A team's parent comes before it, so that there is no circle.
+        teams={
+            name: Account(draw(_weights), draw(st.sampled_from(["", *teams[:at]]))) for at, name in enumerate(teams)
+        },
+        users=draw(st.dictionaries(_names, st.builds(Account, _weights), max_size=3)),
+        ties=draw(st.sampled_from(("order", "random"))),
+        seed=draw(st.integers(0, MAX_SEED)),
+        estimate=draw(st.sampled_from(("limit", "expected"))),
+    )
+
+
+@st.composite
+def _routes(draw: st.DrawFn, pools: Sequence[str]) -> Route:
+    home, *borrow = draw(st.permutations(pools))
+    return Route(home, tuple(borrow[: draw(st.integers(0, 3))]))

@@ -46,7 +46,7 @@ LOST: Final = Exit(70.0, failure=FailureClass.KEEPER_LOST, message="the keeper d
 KINDS: Final = {
     "meta": b"hash", "specs": b"hash", "phases": b"hash", "active": b"zset", "ended": b"zset", "events": b"stream",
     "leader": b"hash", "nodes": b"hash", "incarnations": b"hash", "cordons": b"hash", "seen": b"hash",
-    "decision": b"string", "held": b"set", "idem": b"string",
+    "decision": b"string", "policy": b"string", "usage": b"string", "held": b"set", "idem": b"string",
 }  # fmt: skip
 
 

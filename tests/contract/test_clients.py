@@ -71,8 +71,11 @@ def everything(cluster: Cluster) -> list[Command[Any]]:
         commands.last_event(keys),
         commands.first_event(keys),
         commands.events(keys, "0-0"),
-        commands.put_decision(keys, b"{}"),
+        commands.put_decision(keys, leadership, b"{}"),
+        commands.put_decision(keys, Leadership(99, "x"), b"stale"),
         commands.decision(keys),
+        commands.policy(keys),
+        commands.usage(keys),
     ]
 
 

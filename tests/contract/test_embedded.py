@@ -15,6 +15,7 @@ import pytest
 
 from shunter.errors import SetupError
 from shunter.store import commands, embedded
+from shunter.store.commands import Leadership
 from shunter.store.embedded import EmbeddedRedis, find_server
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
@@ -62,7 +63,8 @@ def opened(tmp_path: Path) -> Iterator[Open]:
 
 def write(server: EmbeddedRedis, text: bytes) -> None:
     store = Store(server.url)
-    store.run(commands.put_decision(KEYS, text))
+    lead = store.run(commands.lead(KEYS, "writer", "token", 60_000))
+    assert store.run(commands.put_decision(KEYS, Leadership(lead.epoch, "token"), text))
     store.close()
 
 

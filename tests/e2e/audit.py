@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from shunter.domain.event import event_tag
+from shunter.domain.job import WHOLE_GPU
 from shunter.domain.phase import HOLDS_GPUS, Phase, Queued
 from shunter.domain.report import EventView
 from shunter.domain.transition import targets
@@ -29,7 +30,7 @@ class Audit:
         self.order: list[tuple[str, int]] = []
         self.epochs: list[int] = []
         self.cursor = "0"
-        self._holders: dict[tuple[str, int], int] = {}
+        self._holders: dict[tuple[str, int], dict[int, int]] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
 
     def feed(self, events: Iterable[EventView]) -> Audit:
@@ -59,8 +60,9 @@ class Audit:
         self.order.append((event.kind, job))
 
     def _hold(self, job: int, phase: Phase) -> None:
-        """Note which GPUs *job* holds from now on; none may be another's, and its members are alike and apart."""
-        for gpu in [gpu for gpu, holder in self._holders.items() if holder == job]:
+        """Note what *job* holds from now on; no GPU is given out beyond the whole of it, and members are alike and
+        apart."""
+        for gpu in [gpu for gpu, shares in self._holders.items() if shares.pop(job, None) and not shares]:
             del self._holders[gpu]
         if not isinstance(phase, HOLDS_GPUS):
             return
@@ -71,8 +73,9 @@ class Audit:
         assert self._shapes.setdefault(job, shape) == shape, f"job {job}: held {self._shapes[job]}, now {shape}"
         for share in shares:
             for index in share.gpus:
-                holder = self._holders.setdefault((share.node, index), job)
-                assert holder == job, f"GPU {index} of {share.node} is held by jobs {holder} and {job}"
+                shares_of = self._holders.setdefault((share.node, index), {})
+                shares_of[job] = share.gpu_milli
+                assert sum(shares_of.values()) <= WHOLE_GPU, f"GPU {index} of {share.node} is held by {shares_of}"
 
     # what tests ask
 
@@ -80,8 +83,9 @@ class Audit:
         """Return how many GPUs each member of *job* held whenever it held any; () if it never did."""
         return self._shapes.get(job, ())
 
-    def holding(self) -> dict[tuple[str, int], int]:
-        return dict(self._holders)
+    def holding(self) -> dict[tuple[str, int], dict[int, int]]:
+        """Return what is held: thousandths by job, by (node, GPU)."""
+        return {gpu: dict(shares) for gpu, shares in self._holders.items()}
 
     def count(self, job: int, kind: str) -> int:
         return self.kinds[job, kind]

@@ -49,8 +49,10 @@ SUBMISSIONS = {
     "unknown field": Bad({**RUN, "gpu": 1}, *INVALID, "gpu", "gpu: unknown field", "did you mean 'gpus'?"),
     "unlike any field": Bad({**RUN, "xyzzy": 1}, *INVALID, "xyzzy", "xyzzy: unknown field", "known fields: command"),
     "negative gpus": Bad({**RUN, "gpus": -1}, *INVALID, "gpus", "gpus: expected int >= 0, got -1", SEE),
-    "gpus in words": Bad({**RUN, "gpus": "two"}, *INVALID, "gpus", 'gpus: expected int, got "two"', SEE),
-    "half a gpu": Bad({**RUN, "gpus": 0.5}, *INVALID, "gpus", "gpus: expected int, got 0.5", SEE),
+    "gpus in words": Bad({**RUN, "gpus": "two"}, *INVALID, "gpus", 'gpus: expected int | float, got "two"', SEE),
+    "one and a half gpus": Bad(
+        {**RUN, "gpus": 1.5}, *INVALID, "gpus", "gpus: expected a whole number, or a share below 1, got 1.5", "ask for"
+    ),
     "more gpus than a node has": Bad(
         {**RUN, "gpus": 5}, *TOO_LARGE, "gpus", "gpus: expected at most 4 per node, got 5", "at most 4"
     ),

@@ -46,7 +46,7 @@ def test_a_gang_waits_until_all_of_it_fits_and_no_member_runs_before(yard: Yard)
     blocker = yard.held("blocker", gpus=4)
     yard.wait_for_lines("blocker")
     gang = yard.submit(WHO, gpus=8, nodes=2, env=env(yard))
-    single = yard.submit(["true"], gpus=4)
+    single = yard.submit(["true"], gpus=4, time="1m")  # ends before the gang could start at the earliest
     assert yard.ended(single)[0].state == "succeeded"  # a pass after the gang's was made, and went by it
     assert yard.client.job(gang).state == "queued"
     assert yard.waiting_for(gang, NotEnoughFree).nodes_wanted == 2

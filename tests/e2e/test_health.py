@@ -46,5 +46,5 @@ def test_a_gpu_that_breaks_gets_no_new_job(tmp_path: Path, monkeypatch: pytest.M
         eventually(lambda: yard.client.job(wide).reason == NeverFits(1, 2, 0), "the wide one waits for two good GPUs")
 
 
-def free(views: list[NodeView]) -> int:
+def free(views: list[NodeView]) -> float:
     return sum(view.free_gpus for view in views)

@@ -54,7 +54,7 @@ def test_a_cordoned_node_takes_no_new_work_until_it_is_uncordoned(yard: Yard) ->
     assert yard.client.uncordon(other).state == "ready"
     (view_of_job,) = yard.ended(waiting)
     assert view_of_job.state == "succeeded"
-    assert [share for share, job in yard.audit.holding().items() if job == waiting] == []
+    assert [gpu for gpu, shares in yard.audit.holding().items() if waiting in shares] == []
     events = [(event.kind, event.node) for event in yard.client.events(after=yard.audit.cursor)]
     assert ("node_uncordoned", other) in events
     yard.client.uncordon(node)

@@ -70,13 +70,13 @@ class Yard:
     The cluster's name is unlike that of any other on this machine, and so is the marker of its jobs' processes.
     """
 
-    def __init__(self, nodes: Sequence[str], *, watched: bool = True) -> None:
+    def __init__(self, nodes: Sequence[str | NodePlan], *, watched: bool = True) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="sh-", dir="/tmp"))
         self.files = self.home / "files-0"
         self.files.mkdir()
         self.name = f"e2e-{os.getpid()}-{next(_numbers)}"
         self.keys = Keys(self.name)
-        self.plans = [NodePlan(name, gpus, CPUS) for name, _, gpus in (text.partition("=") for text in nodes)]
+        self.plans = [_plan(node) if isinstance(node, str) else node for node in nodes]
         self.watched = watched
         self.audit = Audit()
         self.cluster = self._new_cluster()
@@ -275,6 +275,11 @@ class Yard:
         return self.audit.feed(self.client.events(after=self.audit.cursor))
 
 
+def _plan(text: str) -> NodePlan:
+    name, _, gpus = text.partition("=")
+    return NodePlan(name, gpus, CPUS)
+
+
 def psutil_wait(pid: int) -> None:
     """Wait until *pid* is gone or a zombie, whoever its parent is."""
 
@@ -288,8 +293,8 @@ def psutil_wait(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def yard_of(*nodes: str, watched: bool = True) -> Iterator[Yard]:
-    """A cluster of *nodes* (`n1=simulated:4`) that is gone after the block, and was checked if the block went well."""
+def yard_of(*nodes: str | NodePlan, watched: bool = True) -> Iterator[Yard]:
+    """A cluster of *nodes* (such as `n1=simulated:4`), gone after the block, and checked if the block went well."""
     yard = Yard(nodes, watched=watched)
     try:
         yield yard.up()

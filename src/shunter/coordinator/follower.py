@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from shunter.domain.event import Submitted
 from shunter.domain.ids import JobId, NodeName
-from shunter.domain.job import Job
+from shunter.domain.job import WHOLE_GPU, Job
 from shunter.domain.phase import Ended, Reserved, Running, Stopping
+from shunter.scheduling.policy import Policy
+from shunter.scheduling.usage import Usage
 from shunter.scheduling.view import View
 from shunter.store import codec, commands
 from shunter.store.codec import Entry, Record
@@ -33,6 +37,10 @@ REASONS_TO_DECIDE: Final = frozenset(
 """Kinds of entries after which a pass may find something to place."""
 
 
+ENDED: Final = frozenset({"exited", "requeued"})
+"""Kinds of entries that end an attempt which may have run."""
+
+
 class Changes:
     """What a batch of entries asks the leader to do besides deciding."""
 
@@ -48,17 +56,17 @@ class Follower:
     An entry that is older than a record is skipped by revision.
     """
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, policy: Policy) -> None:
         self._store = store
         self._keys = keys
-        self.view = View()
+        self.view = View(policy)
         self.records: dict[JobId, Record] = {}
         self.cursor = "0-0"
 
     def rebuild(self) -> None:
         """Read everything. What changes meanwhile comes again through the stream, for the cursor is read first."""
         keys = self._keys
-        self.view, self.records = View(), {}
+        self.view, self.records = View(self.view.policy), {}
         self.cursor, nodes, cordons = self._store.run_all(
             commands.last_event(keys), commands.nodes(keys), commands.cordons(keys)
         )
@@ -71,6 +79,38 @@ class Follower:
                 if job is not None and record is not None:
                     self.put(job, record)
             after = ids[-1]
+        self._load_usage()
+
+    def _load_usage(self) -> None:
+        """Take over what an earlier leader counted, and count what has ended since it wrote that down."""
+        text = self._store.run(commands.usage(self._keys))
+        if text is None:
+            return
+        usage = msgspec.json.decode(text, type=Usage)
+        self.view.ledger.load(usage.used, usage.at_s)
+        cursor = usage.cursor
+        while entries := self._store.run(commands.events(self._keys, cursor, count=CHUNK)):
+            # What comes after our own cursor is followed, and charged, as it comes.
+            ended = [(entry.job_id, span) for entry in entries if (span := _ended_span(entry, self.cursor)) is not None]
+            ids = sorted({job_id for job_id, _ in ended if job_id is not None})
+            found = self._store.run(commands.jobs(self._keys, ids)) if ids else []
+            jobs = {job.id: job for job in found if job is not None}
+            for job_id, span in ended:
+                if job_id in jobs:
+                    job = jobs[job_id]
+                    self.view.ledger.charge((job.team, job.user), job.request.milli / WHOLE_GPU, *span)
+            cursor = entries[-1].id
+            if not before(cursor, self.cursor):
+                return
+
+    def usage(self, now_s: float) -> Usage:
+        """Return what has been used as of the last entry that was followed."""
+        return Usage(now_s, self.cursor, self.view.ledger.past(now_s))
+
+    def use(self, policy: Policy) -> None:
+        """Have the view be one for *policy*."""
+        if policy != self.view.policy:
+            self.view = self.view.made_for(policy, time.time())
 
     def put(self, job: Job, record: Record) -> None:
         self.view.put_job(job, record.phase)
@@ -133,3 +173,24 @@ class Follower:
             if isinstance(record.phase, Reserved) and current.get(share.node) != share.incarnation:
                 found[job_id] = record
         return sorted(found.items())
+
+
+def before(one: str, other: str) -> bool:
+    """Return whether entry id *one* comes before *other*."""
+    return _order(one) < _order(other)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number)
+
+
+def _ended_span(entry: Entry, until: str) -> tuple[float, float] | None:
+    """Return from when to when the attempt ran that *entry* ended; None if it ended none, or comes after *until*."""
+    if entry.kind not in ENDED or before(until, entry.id):
+        return None
+    phase = entry.record().phase
+    if isinstance(phase, Ended):
+        return None if phase.started_s is None else (phase.started_s, phase.ended_s)
+    last = phase.past[-1] if phase.past else None
+    return None if last is None or last.started_s is None else (last.started_s, last.ended_s)

@@ -9,11 +9,11 @@ from typing import Final
 
 import structlog
 
+from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
 from shunter.errors import StaleLeader, Unavailable
 from shunter.runtime.process import boot_time_s
-from shunter.scheduling.policy import Policy
 from shunter.store import commands
 from shunter.store.commands import Lead, Leadership
 from shunter.store.keys import Keys
@@ -30,13 +30,13 @@ log = structlog.get_logger("coordinator")
 
 
 class Loop:
-    """`run()` until `stop` is set."""
+    """`run()` until `stop` is set, by the policy of *source*, which is followed while another leads too."""
 
-    def __init__(self, store: Store, keys: Keys, dispatcher: CeleryDispatcher, policy: Policy, name: str) -> None:
+    def __init__(self, store: Store, keys: Keys, dispatcher: CeleryDispatcher, source: PolicySource, name: str) -> None:
         self._store = store
         self._keys = keys
         self._dispatcher = dispatcher
-        self._policy = policy
+        self._source = source
         self._name = name
         self._token = secrets.token_hex(8)
         # Not the leadership's: after a short outage of the store the same epoch goes on, and its ids must not repeat.
@@ -49,6 +49,7 @@ class Loop:
             try:
                 lead = self._ask_to_lead()
                 if not lead.leading:
+                    self._source.look()
                     self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
                     continue
                 self._lead(Leadership(lead.epoch, self._token))
@@ -64,15 +65,17 @@ class Loop:
             self._store,
             self._keys,
             self._dispatcher,
-            self._policy,
+            self._source.policy,
             leadership,
             self._name,
             self._allocation_numbers,
         )
         coordinator.begin()
+        coordinator.publish_policy(self._source)
         while not self.stop.is_set():
             if boot_time_s() >= self._asked_s + RENEW_S:
                 self._renew(leadership)
+                self._follow_policy(coordinator)
                 coordinator.tick()
             wait_s = max(self._asked_s + RENEW_S - boot_time_s(), 0.001)
             if coordinator.unpublished:
@@ -83,6 +86,12 @@ class Loop:
                 self._renew(leadership)  # we were paused: another may lead by now, and these entries are its to act on
             coordinator.step(entries)
         self._store.run(commands.resign(self._keys, leadership))
+
+    def _follow_policy(self, coordinator: Coordinator) -> None:
+        if self._source.look():
+            if self._source.policy != coordinator.policy:
+                coordinator.use(self._source.policy)
+            coordinator.publish_policy(self._source)
 
     def _ask_to_lead(self) -> Lead:
         self._asked_s = boot_time_s()

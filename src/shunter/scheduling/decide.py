@@ -2,76 +2,157 @@
 
 A pure function of (view, policy, now). It reads as the numbered steps of one pass:
 
-1. take pending jobs in claim order (order.py);
-2. place each where it fits best, all members or none (fit.py), but not on nodes kept for a job before it (earmark.py);
-3. a job that does not fit speaks for all of its class and shape, for what is free only shrinks within a pass;
-4. the first of each class that does not fit earmarks the nodes that it waits for: a wide job is not starved.
+1. take pending jobs in the policy's order (turns.py, order/);
+2. place each where the policy's placement likes it best, all members or none (fit.py, placement/);
+3. a job that does not fit speaks for all that ask for the same, for what is free only shrinks within a pass;
+4. it is kept a place: by a reservation that jobs behind it must not delay (backfill.py) or, without backfill, by
+   nothing behind it starting on nodes that it might use.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from shunter.domain.ids import NodeName
-from shunter.domain.job import Request
+from shunter.domain.ids import JobId
+from shunter.domain.phase import NodeShare
 from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, Reason
-from shunter.scheduling.earmark import Earmarks
-from shunter.scheduling.fit import FreeNow, candidates, could_hold, place
-from shunter.scheduling.order import Turns
+from shunter.scheduling.backfill import Backfill
+from shunter.scheduling.estimate import length_s
+from shunter.scheduling.fit import Fitter
+from shunter.scheduling.free_now import FreeNow
+from shunter.scheduling.keeper import Keeper
+from shunter.scheduling.lanes import Ask, Pending
+from shunter.scheduling.line import Line
 from shunter.scheduling.plan import Placement, Plan, Refusal
 from shunter.scheduling.policy import Policy
-from shunter.scheduling.view import Group, Pending, View
+from shunter.scheduling.shelves import least_idle
+from shunter.scheduling.territory import avoided, big_enough, territory
+from shunter.scheduling.turns import Turn, Turns
+from shunter.scheduling.view import View, takes_whole
+from shunter.scheduling.wholeness import Wholeness
 
 
 def decide(view: View, policy: Policy, now_s: float) -> Plan:
-    """Return the plan for *view* at *now_s* (wall clock). Same input, same plan; *view* is not changed."""
-    free = FreeNow(view)
-    placements: list[Placement] = []
-    refusals: list[Refusal] = []
-    earmarks = Earmarks()
-    placed: Counter[Group] = Counter()
-    turns = Turns(view)
-    for group, pending in turns:
-        barred = earmarks.barred(group.rank)
-        shares = place(group.request, free, group.avoid, barred)
-        if shares is not None:
-            free.take(shares)
-            placements.append(Placement(pending.job.id, shares))
-            placed[group] += 1
-            continue
-        turns.refuse()
-        reason: Reason
-        if barred and place(group.request, free, group.avoid) is not None:
-            reason = HeldBack(next(iter(barred.values())))
-        else:
-            reason = why_not(group.request, group.avoid, view, free)
-        refusals.append(_refusal(view, group, pending, placed[group], reason))
+    """Return the plan for *view* at *now_s* (wall clock). Same input, same plan; *view* is not changed.
+
+    Raises ValueError for a *view* that was made for another policy.
+    """
+    if view.policy is not policy and view.policy != policy:
+        raise ValueError("policy: expected the one that the view was made for; use view.made_for(policy)")
+    return _Pass(view, now_s).run()
+
+
+class _Pass:
+    """One pass. `free` is what is left in the course of it."""
+
+    def __init__(self, view: View, now_s: float) -> None:
+        self.view = view
+        self.now_s = now_s
+        self.free = FreeNow(view)
+        self.fitter = Fitter(view, self.free)
+        self.turns = Turns(view, now_s)
+        self.keeper: Keeper = Backfill(view, self.free, now_s) if view.policy.backfill else Line(view)
+        self.whole = Wholeness(view, self.free, now_s)
+        self.tight = view.policy.backfill is not None and view.policy.backfill.tight
+        self.placements: list[Placement] = []
+        self.refusals: dict[Ask, tuple[JobId, Reason]] = {}
+        self.placed: Counter[Ask] = Counter()
+
+    def run(self) -> Plan:
+        for turn in self.turns:
+            self._start(turn)
+        refusals = tuple(
+            Refusal(ask.rank, ask.request, first, ask.count - self.placed[ask], reason)
+            for ask, (first, reason) in self.refusals.items()
+        )
+        return Plan(tuple(self.placements), refusals, self.keeper.made, self.whole.again_s)
+
+    def _start(self, turn: Turn) -> None:
+        """Place the job of *turn* if it fits and delays nobody before it; else say why it waits."""
+        ask, pending = turn.ask, turn.pending
+        blocker = self.keeper.shut(ask)
+        if blocker is not None:
+            self._refuse(turn, HeldBack(blocker))
+            return
+        shares = self.fitter.place(ask, pending.job.id)
+        if shares is None:
+            self._wait(turn)
+            return
+        if self.whole.breaks(shares, pending):
+            blocker = self.whole.blocker(shares)
+            elsewhere = self.fitter.place(ask, pending.job.id, bars=self.whole.bars())
+            if elsewhere is None:
+                self._refuse_lane(turn, HeldBack(blocker))
+                return
+            shares = elsewhere
+        length = self._length(pending, shares)
+        spoilt = self.keeper.spoils(shares, length)
+        if spoilt is not None:
+            bars = self.keeper.bars(ask.request)
+            again = None if self.tight else self.fitter.place(ask, pending.job.id, length_s=length, bars=bars)
+            if again is None or self.whole.breaks(again, pending):
+                self._hold_back(turn, spoilt.within_s if self.tight else self.fitter.longest(ask, bars), spoilt.job_id)
+                return
+            shares = again
+        self._place(turn, shares)
+
+    def _length(self, pending: Pending, shares: tuple[NodeShare, ...]) -> float:
+        """Return how long the job of *pending* is thought to run on *shares*."""
+        whole = all(takes_whole(self.view, share) for share in shares)
+        return length_s(pending.said_s, self.view.policy, whole_nodes=whole)
+
+    def _place(self, turn: Turn, shares: tuple[NodeShare, ...]) -> None:
+        pending = turn.pending
+        self.free.take(pending.job.id, shares)
+        self.keeper.started(pending.job.id, shares, self._length(pending, shares))
+        self.placements.append(Placement(pending.job.id, shares))
+        self.placed[turn.ask] += 1
+        self.turns.placed(turn)
+
+    def _wait(self, turn: Turn) -> None:
+        """The job does not fit what is free: keep it a place, unless it fits nothing that is here."""
+        reason = why_not(turn.ask, self.view, self.free)
         if isinstance(reason, NotEnoughFree):
-            overdue = now_s - pending.phase.since_s > policy.overtake_s
-            nodes = candidates(group.request, free, group.avoid)
-            earmarks.add(group, pending.job.id, nodes, free, overdue=overdue)
-    return Plan(tuple(placements), tuple(refusals))
+            self.keeper.block(turn.ask, turn.pending)
+            self.whole.block(turn.ask, turn.pending)
+        self._refuse(turn, reason)
+
+    def _hold_back(self, turn: Turn, longest_s: float, blocker: JobId) -> None:
+        """The job fits, but would delay *blocker*; those of its lane that run no more than *longest_s* may do."""
+        self.keeper.block(turn.ask, turn.pending)
+        if 0 < longest_s < turn.pending.said_s:
+            self.refusals.setdefault(turn.ask, (turn.pending.job.id, HeldBack(blocker)))
+            self.turns.shorten(turn, longest_s)
+        else:
+            self._refuse(turn, HeldBack(blocker))
+
+    def _refuse_lane(self, turn: Turn, reason: Reason) -> None:
+        """The first of a lane may not start, so none of it may; the same ask of another owner may."""
+        self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
+        self.turns.drop(turn)
+
+    def _refuse(self, turn: Turn, reason: Reason) -> None:
+        self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
+        self.turns.refuse(turn.ask)
 
 
-def why_not(request: Request, avoid: frozenset[NodeName], view: View, free: FreeNow) -> Reason:
-    """Return why *request* was refused with *free* left, in numbers of the nodes that it may use."""
-    if not free.nodes:
+def why_not(ask: Ask, view: View, free: FreeNow) -> Reason:
+    """Return why *ask* was refused with *free* left, in numbers of the nodes that it may use."""
+    if not view.places:
         cordoned = sum(bool(node.cordoned) for node in view.nodes.values())
         return NoNodes(cordoned, len(view.nodes) - cordoned)
-    nodes = candidates(request, free, avoid)
-    big_enough = sum(could_hold(node, request) for node in nodes)
-    if big_enough < request.nodes:
-        return NeverFits(request.nodes, request.gpus_per_node, big_enough)
-    frees = [free.on(node.name) for node in nodes]
-    return NotEnoughFree(
-        request.nodes,
-        request.gpus_per_node,
-        sum(one.fits(request) for one in frees),
-        max(len(one.gpus) for one in frees),
-        sum(len(one.gpus) for one in frees),
-    )
-
-
-def _refusal(view: View, group: Group, pending: Pending, placed: int, reason: Reason) -> Refusal:
-    """Return the refusal of what is left of *group* after *placed* of its jobs found a place."""
-    return Refusal(group.rank, group.request, pending.job.id, len(view.groups[group]) - placed, reason)
+    request = ask.request
+    able = big_enough(view, ask)
+    if able is not None:
+        return NeverFits(request.nodes, request.gpus_per_node, able)
+    fit = most = total = 0
+    out = avoided(view, ask)
+    least = min(least_idle(request, request.gpus_per_node), 1)  # most nodes of a full cluster count for nothing
+    for kind in territory(view, ask).kinds:
+        for idle, level in enumerate(free.shelf(kind).by_idle[least:], least):
+            for profile, refs in level.items():
+                if count := sum(name not in out for _, name in refs) if out else len(refs):
+                    most = max(most, idle)
+                    total += idle * count
+                    fit += count * profile.fits(request, request.gpus_per_node)
+    return NotEnoughFree(request.nodes, request.gpus_per_node, fit, most, total)

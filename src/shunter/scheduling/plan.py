@@ -1,10 +1,10 @@
-"""What a pass decided: placements to commit, and for each group that was refused, why."""
+"""What a pass decided: placements to commit, whom it keeps nodes for, and for each ask that was refused, why."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from shunter.domain.ids import JobId
+from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import Request
 from shunter.domain.phase import NodeShare
 from shunter.domain.reason import Reason
@@ -27,19 +27,34 @@ class Refusal(Struct, frozen=True):
     reason: Reason
 
 
+class Reservation(Struct, frozen=True):
+    """*nodes* are kept for a blocked job, which can start there at *at_s* (wall clock) if estimates hold."""
+
+    job_id: JobId
+    at_s: float
+    nodes: tuple[NodeName, ...]
+
+
 class Plan(Struct, frozen=True):
-    """The outcome of one pass. Placements are in the order in which they were decided."""
+    """The outcome of one pass. Placements are in the order in which they were decided.
+
+    *reservations* are those that the pass had to work out: none while nothing behind the blocked jobs could start.
+    *again_s*: when (wall clock) the same view may lead to another plan, because a job's patience ends.
+    """
 
     placements: tuple[Placement, ...]
     refusals: tuple[Refusal, ...]
+    reservations: tuple[Reservation, ...] = ()
+    again_s: float | None = None
 
 
 class Decision(Struct, frozen=True):
-    """The refusals of the latest pass as the leader publishes them, so that people see why their jobs wait."""
+    """The outcome of the latest pass as the leader publishes it, so that people see why their jobs wait."""
 
     epoch: int
     at_s: float
     refusals: tuple[Refusal, ...]
+    reservations: tuple[Reservation, ...] = ()
 
 
 class Violation(Struct, frozen=True):

@@ -1,96 +1,91 @@
 """The cluster as the scheduler sees it: a snapshot that is kept up to date change by change.
 
-Whatever makes `decide()` fast lives here (free sets per node, pending jobs grouped by class and shape), so that the
-cost of a pass follows what changed and what can be placed, not the length of the queue. `decide()` only reads it.
+Whatever makes `decide()` fast lives here (nodes by what is free on them, pending jobs by what they ask for, use by
+owner), so that the cost of a pass follows what changed and what can be placed, not the length of the queue. It is made
+for one policy; `decide()` only reads it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any
 
-from msgspec import Struct
 from sortedcontainers import SortedDict
 
 from shunter.domain.ids import JobId, NodeName
-from shunter.domain.job import PRIORITY_RANK, Job, Request
+from shunter.domain.job import WHOLE_GPU, Job
 from shunter.domain.node import Node
-from shunter.domain.phase import HOLDS_GPUS, Ended, NodeShare, Phase, Queued
+from shunter.domain.phase import HOLDS_GPUS, Ended, HoldsGpus, NodeShare, Phase, Queued
+from shunter.scheduling.estimate import start_of
+from shunter.scheduling.free import Free, Profile
+from shunter.scheduling.lanes import Lanes
+from shunter.scheduling.mix import Mix
+from shunter.scheduling.policy import Policy
+from shunter.scheduling.pools import assign
+from shunter.scheduling.shelves import Kind, Ref, Shelf, kind_of
+from shunter.scheduling.usage import Ledger
 
 
-class Group(NamedTuple):
-    """Pending jobs that are alike for the scheduler: one refusal in a pass speaks for all of them."""
+class Fleet:
+    """Which nodes take work, and of which kinds, as an identity: nodes that come, go or change kind make a new one.
 
-    rank: int
-    request: Request
-    avoid: frozenset[NodeName]
+    What was worked out for a fleet is kept with it. *same*: equal tuples of kinds, as one object.
+    """
 
+    __slots__ = ("same", "scorer")
 
-class Pending(NamedTuple):
-    """A job that waits, as order sees it: first come, first served within a class."""
-
-    job: Job
-    phase: Queued
-
-
-class Free(Struct):
-    """What is unheld on a node. *gpus* are the indexes of healthy devices that nobody holds."""
-
-    gpus: set[int]
-    cpus: int
-    memory_mib: int
-
-    def fits(self, request: Request) -> bool:
-        return (
-            len(self.gpus) >= request.gpus_per_node
-            and self.cpus >= request.cpus
-            and self.memory_mib >= request.memory_mib
-        )
-
-    def copy(self) -> Free:
-        return Free(set(self.gpus), self.cpus, self.memory_mib)
-
-    def take(self, share: NodeShare) -> None:
-        self.gpus.difference_update(share.gpus)
-        self.cpus -= share.cpus
-        self.memory_mib -= share.memory_mib
+    def __init__(self) -> None:
+        self.same: dict[Any, Any] = {}
+        self.scorer: Any = None
 
 
 class View:
     """Jobs, nodes and what is free. Change it only through its methods; each is O(log of what it touches)."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
         self.jobs: dict[JobId, Job] = {}
         self.phases: dict[JobId, Phase] = {}
+        self.lanes = Lanes(policy)
+        self.delayed: SortedDict[tuple[float, JobId], None] = SortedDict()
+        self.ledger = Ledger(policy)
+        self.mix = Mix()
         self.nodes: dict[NodeName, Node] = {}
         self.silent: frozenset[NodeName] = frozenset()
+        self.pools: dict[NodeName, str] = {}
         self.free: dict[NodeName, Free] = {}
         self.held: dict[NodeName, dict[JobId, NodeShare]] = {}
-        self.groups: dict[Group, SortedDict[JobId, Pending]] = {}
-        self.delayed: SortedDict[tuple[float, JobId], None] = SortedDict()
-        self._group_of: dict[JobId, Group] = {}
+        self.shelves: dict[Kind, Shelf] = {}
+        self.places: dict[NodeName, tuple[Kind, Ref, Profile]] = {}
+        """Where on the shelves each schedulable node stands."""
+        self.notes: dict[NodeName, dict[Any, Any]] = {}
+        """What was computed about a node as it is now, by whom it concerns; forgotten when the node changes."""
+        self.fleet = Fleet()
 
     # jobs
 
     def put_job(self, job: Job, phase: Phase) -> None:
-        """Record that *job* is now in *phase*; an ended job is forgotten."""
-        self._leave(job.id)
+        """Record that *job* is now in *phase*; an ended job is forgotten, but for its use."""
+        before = self.phases.get(job.id)
+        if isinstance(before, HOLDS_GPUS) and isinstance(phase, HOLDS_GPUS) and _same_hold(before, phase):
+            self.phases[job.id] = phase
+            return
+        self._leave(job.id, before, phase)
         if isinstance(phase, Ended):
             self.jobs.pop(job.id, None)
             self.phases.pop(job.id, None)
             return
+        if before is None:
+            self.mix.add(job.request)
         self.jobs[job.id] = job
         self.phases[job.id] = phase
         if isinstance(phase, Queued):
             if phase.not_before_s > 0:
                 self.delayed[phase.not_before_s, job.id] = None
             else:
-                self._enqueue(job, phase)
+                self.lanes.add(job, phase)
         else:
-            for share in phase.allocation.shares:
-                self.held.setdefault(share.node, {})[job.id] = share
-                if share.node in self.free:
-                    self.free[share.node].take(share)
+            self._hold(job, phase)
 
     def advance(self, now_s: float) -> None:
         """Let delayed retries whose time has come join the queue."""
@@ -101,27 +96,36 @@ class View:
             del self.delayed[not_before_s, job_id]
             phase = self.phases[job_id]
             assert isinstance(phase, Queued)
-            self._enqueue(self.jobs[job_id], phase)
+            self.lanes.add(self.jobs[job_id], phase)
 
-    def _enqueue(self, job: Job, phase: Queued) -> None:
-        avoid = frozenset(node for past in phase.past[-1:] for node in past.nodes)
-        group = Group(PRIORITY_RANK[job.priority], job.request, avoid)
-        self.groups.setdefault(group, SortedDict())[job.id] = Pending(job, phase)
-        self._group_of[job.id] = group
+    def _hold(self, job: Job, phase: HoldsGpus) -> None:
+        self.ledger.hold((job.team, job.user), job.request.milli / 1000, start_of(phase))
+        for share in phase.allocation.shares:
+            self.held.setdefault(share.node, {})[job.id] = share
+            if share.node in self.free:
+                self.free[share.node].take(share)
+                self._reshelve(share.node)
 
-    def _leave(self, job_id: JobId) -> None:
-        phase = self.phases.get(job_id)
-        if isinstance(phase, Queued):
-            self.delayed.pop((phase.not_before_s, job_id), None)
-            group = self._group_of.pop(job_id, None)
-            if group is not None:
-                del self.groups[group][job_id]
-                if not self.groups[group]:
-                    del self.groups[group]
-        elif isinstance(phase, HOLDS_GPUS):
-            for name in phase.allocation.nodes:
-                self.held[name].pop(job_id, None)
-                self._recount(name)
+    def _leave(self, job_id: JobId, before: Phase | None, after: Phase) -> None:
+        if before is None:
+            return
+        job = self.jobs[job_id]
+        if isinstance(after, Ended):
+            self.mix.remove(job.request)
+        if isinstance(before, Queued):
+            self.delayed.pop((before.not_before_s, job_id), None)
+            self.lanes.remove(job_id)
+        elif isinstance(before, HOLDS_GPUS):
+            owner, gpus = (job.team, job.user), job.request.milli / 1000
+            self.ledger.release(owner, gpus, start_of(before))
+            ended_s = _ended_s(after)
+            if ended_s is not None:
+                self.ledger.charge(owner, gpus, start_of(before), ended_s)
+            for share in before.allocation.shares:
+                self.held[share.node].pop(job_id, None)
+                if share.node in self.free:
+                    self.free[share.node].give_back(share)
+                    self._reshelve(share.node)
 
     # nodes
 
@@ -129,34 +133,109 @@ class View:
         """Record that *node* joined or changed."""
         self.nodes[node.name] = node
         self.held.setdefault(node.name, {})
-        self._recount(node.name)
+        self.free[node.name] = Free.of(node, self.held[node.name].values())
+        self._deal_pools()
+        self._shelve(node.name)
 
     def remove_node(self, name: NodeName) -> None:
+        self._unshelve(name)
         self.nodes.pop(name, None)
         self.free.pop(name, None)
+        self.notes.pop(name, None)
+        self._deal_pools()
 
-    def _recount(self, name: NodeName) -> None:
-        node = self.nodes.get(name)
-        if node is None:
+    def set_silent(self, names: Iterable[NodeName]) -> None:
+        """Record which nodes have not been heard of lately: they take no new work."""
+        before, self.silent = self.silent, frozenset(names)
+        for name in sorted(before ^ self.silent):
+            if name in self.nodes:
+                self._shelve(name)
+
+    def _deal_pools(self) -> None:
+        before = self.pools
+        if not self.policy.pools:
+            self.pools = {name: node.pool for name, node in self.nodes.items()}
             return
-        free = Free({gpu.index for gpu in node.gpus if gpu.healthy}, node.cpus, node.memory_mib)
-        for share in self.held[name].values():
-            free.take(share)
-        self.free[name] = free
+        self.pools = assign(self.nodes.values(), self.policy)
+        for name, pool in self.pools.items():
+            if name in self.free and before.get(name) != pool:
+                self._shelve(name)
+
+    def _reshelve(self, name: NodeName) -> None:
+        """Bring the shelves up to date with what is free on node *name*, which is the same kind as before."""
+        self.notes.pop(name, None)
+        place = self.places.get(name)
+        if place is not None:
+            kind, ref, before = place
+            profile = self.free[name].profile()
+            if profile != before:
+                self.shelves[kind].remove(ref, before)
+                self.shelves[kind].add(ref, profile)
+                self.places[name] = kind, ref, profile
+
+    def _shelve(self, name: NodeName) -> None:
+        """Put node *name* where it belongs now: nowhere, if it takes no work."""
+        self.notes.pop(name, None)
+        self._unshelve(name)
+        node = self.nodes[name]
+        if node.cordoned or name in self.silent:
+            return
+        kind, ref, profile = kind_of(node, self.pools[name]), (node.joined_s, name), self.free[name].profile()
+        if kind not in self.shelves:
+            self.shelves[kind] = Shelf(kind.gpus)
+        self.shelves[kind].add(ref, profile)
+        self.places[name] = kind, ref, profile
+
+    def _unshelve(self, name: NodeName) -> None:
+        self.fleet = Fleet()
+        place = self.places.pop(name, None)
+        if place is not None:
+            kind, ref, profile = place
+            self.shelves[kind].remove(ref, profile)
+            if not self.shelves[kind].nodes:
+                del self.shelves[kind]
 
     # questions
 
     def schedulable(self) -> Iterator[Node]:
         """Nodes that take new work: neither cordoned nor silent."""
-        for node in self.nodes.values():
-            if not node.cordoned and node.name not in self.silent:
-                yield node
+        for name in self.places:
+            yield self.nodes[name]
 
     @property
     def pending(self) -> int:
-        return sum(len(group) for group in self.groups.values()) + len(self.delayed)
+        return len(self.lanes) + len(self.delayed)
 
     def holders(self) -> Iterable[tuple[NodeName, JobId, NodeShare]]:
         for name, shares in self.held.items():
             for job_id, share in shares.items():
                 yield name, job_id, share
+
+    def made_for(self, policy: Policy, now_s: float) -> View:
+        """Return a view of the same cluster for *policy*, with what has been used until *now_s* (wall clock)."""
+        view = View(policy)
+        for node in self.nodes.values():
+            view.put_node(node)
+        view.set_silent(self.silent)
+        for job_id, job in self.jobs.items():
+            view.put_job(job, self.phases[job_id])
+        view.advance(now_s)
+        view.ledger.load(self.ledger.past(now_s), now_s)
+        return view
+
+
+def takes_whole(view: View, share: NodeShare) -> bool:
+    """Return whether *share* is all of its node's GPUs, as it also is of a node that has none or that has left."""
+    free = view.free.get(share.node)
+    return free is None or (len(share.gpus) >= len(free.islands) and share.gpu_milli == WHOLE_GPU)
+
+
+def _same_hold(before: HoldsGpus, after: HoldsGpus) -> bool:
+    return before.allocation.id == after.allocation.id and start_of(before) == start_of(after)
+
+
+def _ended_s(after: Phase) -> float | None:
+    """Return when the attempt that led to *after* ended; None if it never started."""
+    if isinstance(after, Ended):
+        return after.ended_s if after.started_s is not None else None
+    return after.past[-1].ended_s if after.past else None

@@ -139,14 +139,8 @@ def _items(keys: Keys, moves: Sequence[Move], *, first: int, held: bool = True) 
             before, after = _holds(one.before.phase), _holds(one.after.phase)
             changed = sorted(before ^ after)
             indexes = ",".join(str(places.setdefault(keys.held(node), first + len(places))) for node in changed)
-        args += (
-            one.job_id,
-            one.before.rev,
-            one.after.value,
-            event_tag(one.event),
-            codec.write_event(one.event),
-            indexes,
-        )
+        event = codec.write_event(one.event)
+        args += (one.job_id, one.before.rev, one.after.value, event_tag(one.event), event, indexes)
     return args, list(places)
 
 
@@ -257,9 +251,7 @@ def nodes(keys: Keys) -> Command[list[Node]]:
     return plain(
         "HGETALL",
         keys.nodes,
-        parse=lambda reply: sorted(
-            (codec.read_node(text) for text in _pairs(reply).values()), key=lambda node: node.name
-        ),
+        parse=lambda reply: sorted(map(codec.read_node, _pairs(reply).values()), key=lambda node: node.name),
     )
 
 
@@ -325,7 +317,7 @@ def forget(keys: Keys, *, keep_s: float, keep: int, at_most: int = MAX_BATCH) ->
     return call("forget", [keys.ended, keys.specs, keys.phases], [int(keep_s * 1000), keep, at_most], int)
 
 
-# events and the decision
+# events, and what the leader publishes
 
 
 def last_event(keys: Keys) -> Command[str]:
@@ -351,12 +343,36 @@ def events(keys: Keys, after: str, *, block_ms: int | None = None, count: int = 
     return plain("XREAD", "COUNT", count, *wait, "STREAMS", keys.events, after, parse=parse)
 
 
-def put_decision(keys: Keys, text: bytes) -> Command[None]:
-    return plain("SET", keys.decision, text, parse=lambda _: None)
+def put_decision(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
+    """Publish why jobs wait; return False, and change nothing, if the caller no longer leads."""
+    return _publish(keys, leadership, keys.decision, text)
 
 
 def decision(keys: Keys) -> Command[bytes | None]:
     return plain("GET", keys.decision, parse=lambda reply: reply)
+
+
+def put_policy(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
+    """Publish the policy in force; return False, and change nothing, if the caller no longer leads."""
+    return _publish(keys, leadership, keys.policy, text)
+
+
+def policy(keys: Keys) -> Command[bytes | None]:
+    return plain("GET", keys.policy, parse=lambda reply: reply)
+
+
+def put_usage(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
+    """Publish who used how much; return False, and change nothing, if the caller no longer leads."""
+    return _publish(keys, leadership, keys.usage, text)
+
+
+def usage(keys: Keys) -> Command[bytes | None]:
+    return plain("GET", keys.usage, parse=lambda reply: reply)
+
+
+def _publish(keys: Keys, leadership: Leadership, target: str, text: bytes) -> Command[bool]:
+    args: list[Arg] = [leadership.epoch, leadership.token, text]
+    return call("publish", [keys.leader, target], args, lambda reply: bool(reply == b"ok"))
 
 
 def _entry_id(reply: Any) -> str:

@@ -15,6 +15,8 @@
 | `seen`         | hash   | node name → last renewal, store's clock, ms                                 |
 | `held:NODE`    | set    | ids of jobs that hold something on the node                                 |
 | `decision`     | string | the latest pass's refusals, for people; lost without harm                   |
+| `policy`       | string | the policy in force and where it came from, for people                      |
+| `usage`        | string | who has used how much, as the leader counts it                              |
 | `idem:DIGEST`  | string | what an idempotency key was answered; expires after a day                   |
 """
 
@@ -63,6 +65,6 @@ class Keys:
 _PLAIN = frozenset(
     {
         "meta", "specs", "phases", "active", "ended", "events", "leader", "nodes", "incarnations", "cordons", "seen",
-        "decision",
+        "decision", "policy", "usage",
     }
 )  # fmt: skip

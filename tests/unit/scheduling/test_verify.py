@@ -9,6 +9,7 @@ from shunter.domain.ids import Incarnation, JobId
 from shunter.domain.outcome import Outcome, Result
 from shunter.domain.phase import Allocation, Ended, NodeShare, Running
 from shunter.scheduling.plan import Placement, Plan
+from shunter.scheduling.policy import Policy
 from shunter.scheduling.verify import verify
 from shunter.scheduling.view import View
 from tests.unit.scheduling.cluster import Waiting, runs, shares_of, view_of, waits
@@ -24,11 +25,18 @@ RULES = {
     "GPU held twice",
     "node over its cores",
     "node over its memory",
+    "gang in more than one rack",
+    "node is to be avoided",
+    "node of another pool",
+    "node lacks a label",
+    "GPU of another model",
+    "GPUs in more than one NVLink island",
 }
+FLEET = "n1:4/r1 n2:4/r1 n3:4/r1 n4:4/r1 n5:2+2@gold/r2*A100#zone=a"
 
 
-def put(job_id: int, where: str, *, cpus: int = 0, memory_mib: int = 0) -> Placement:
-    shares = (replace(share, cpus=cpus, memory_mib=memory_mib) for share in shares_of(where))
+def put(job_id: int, where: str, *, cpus: int = 0, memory_mib: int = 0, gpu_milli: int = 1_000) -> Placement:
+    shares = (replace(share, cpus=cpus, memory_mib=memory_mib, gpu_milli=gpu_milli) for share in shares_of(where))
     return Placement(JobId(job_id), tuple(shares))
 
 
@@ -40,17 +48,17 @@ CASES: dict[str, tuple[str, tuple[Waiting, ...], tuple[Placement, ...]]] = {
     "a job placed twice": ("placed twice", (waits(1),), (put(1, "n1:0"), put(1, "n1:1"))),
     "a job that nobody knows": ("job is not queued", (), (put(1, "n1:0"),)),
     "a job that runs already": ("job is not queued", (runs(1, "n1:0"),), (put(1, "n1:1"),)),
-    "half a gang": ("gang not whole", (waits(1, nodes=2),), (put(1, "n1:0"),)),
+    "half a gang": ("gang not whole", (waits(1, 1, 2),), (put(1, "n1:0"),)),
     "a member too many": ("gang not whole", (waits(1),), (put(1, "n1:0 n2:0"),)),
     "no share at all": ("gang not whole", (waits(1),), (put(1, ""),)),
-    "both members on one node": ("two members on one node", (waits(1, nodes=2),), (put(1, "n1:0 n1:1"),)),
+    "both members on one node": ("two members on one node", (waits(1, 1, 2),), (put(1, "n1:0 n1:1"),)),
     "too few GPUs": ("share is not what was asked", (waits(1, 2),), (put(1, "n1:0"),)),
     "too many GPUs": ("share is not what was asked", (waits(1),), (put(1, "n1:0,1"),)),
     "other cores than asked": ("share is not what was asked", (waits(1, cpus=4),), (put(1, "n1:0"),)),
     "other memory than asked": ("share is not what was asked", (waits(1, memory_mib=4),), (put(1, "n1:0"),)),
     "a second member that is too small": (
         "share is not what was asked",
-        (waits(1, 2, nodes=2),),
+        (waits(1, 2, 2),),
         (put(1, "n1:0,1 n2:0"),),
     ),
     "a node that has left": ("node does not take work", (waits(1),), (put(1, "n9:0"),)),
@@ -60,6 +68,44 @@ CASES: dict[str, tuple[str, tuple[Waiting, ...], tuple[Placement, ...]]] = {
     "a GPU that is sick": ("GPU not there or not healthy", (waits(1),), (put(1, "n1:3"),)),
     "a GPU that a running job holds": ("GPU held twice", (runs(9, "n1:0,1"), waits(1)), (put(1, "n1:1"),)),
     "a GPU twice in one share": ("GPU held twice", (waits(1, 2),), (put(1, "n1:0,0"),)),
+    "a share of a GPU that a job holds whole": (
+        "GPU held twice",
+        (runs(9, "n1:0"), waits(1, 0.25)),
+        (put(1, "n1:0", gpu_milli=250),),
+    ),
+    "a whole GPU that a job holds a share of": (
+        "GPU held twice",
+        (runs(9, "n1:0", 0.001), waits(1)),
+        (put(1, "n1:0"),),
+    ),
+    "shares of more than a whole": (
+        "GPU held twice",
+        (runs(8, "n1:0", 0.5), runs(9, "n1:0", 0.3), waits(1, 0.201)),
+        (put(1, "n1:0", gpu_milli=201),),
+    ),
+    "a larger share than asked": ("share is not what was asked", (waits(1, 0.25),), (put(1, "n1:0", gpu_milli=500),)),
+    "a whole GPU for a share": ("share is not what was asked", (waits(1, 0.25),), (put(1, "n1:0"),)),
+    "the odd member first": (
+        "share is not what was asked",
+        (waits(1, 2, 2, last_gpus=1),),
+        (put(1, "n1:0 n2:0,1"),),
+    ),
+    "the odd member as large as the others": (
+        "share is not what was asked",
+        (waits(1, 2, 2, last_gpus=1),),
+        (put(1, "n1:0,1 n2:0,1"),),
+    ),
+    "a gang in two racks": (
+        "gang in more than one rack",
+        (waits(1, 1, 2, within="rack"),),
+        (put(1, "n1:0 n5:0"),),
+    ),
+    "a node to avoid": ("node is to be avoided", (waits(1, avoid="n2 n1"),), (put(1, "n1:0"),)),
+    "another pool": ("node of another pool", (waits(1, pool="gold"),), (put(1, "n1:0"),)),
+    "no such label": ("node lacks a label", (waits(1, labels="zone=a"),), (put(1, "n1:0"),)),
+    "a label of another value": ("node lacks a label", (waits(1, labels="zone=b"),), (put(1, "n5:0"),)),
+    "another model": ("GPU of another model", (waits(1, models="H100 L40S"),), (put(1, "n5:0"),)),
+    "two islands": ("GPUs in more than one NVLink island", (waits(1, 2, within="island"),), (put(1, "n5:1,2"),)),
     "more cores than are left": (
         "node over its cores",
         (runs(9, "n1:0", cpus=60), waits(1, cpus=5)),
@@ -74,7 +120,7 @@ CASES: dict[str, tuple[str, tuple[Waiting, ...], tuple[Placement, ...]]] = {
 
 
 def cluster(*jobs: Waiting) -> View:
-    return view_of("n1:4 n2:4 n3:4 n4:4", *jobs, cordoned="n3", silent="n4", sick="n1:3")
+    return view_of(FLEET, *jobs, cordoned="n3", silent="n4", sick="n1:3")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -88,8 +134,33 @@ def test_every_rule_has_a_bad_placement_that_provokes_it() -> None:
 
 
 def test_a_good_plan_breaks_no_rule() -> None:
-    view = cluster(runs(9, "n1:0", cpus=60), waits(1, 2, nodes=2, cpus=4), waits(2, 0))
+    view = cluster(runs(9, "n1:0", cpus=60), waits(1, 2, 2, cpus=4), waits(2, 0))
     assert broken(view, put(1, "n1:1,2 n2:0,1", cpus=4), put(2, "n2:")) == []
+
+
+def test_what_was_wished_for_breaks_no_rule() -> None:
+    wishes = {"pool": "gold", "labels": "zone=a", "models": "a100", "within": "island", "avoid": "n1 n2"}
+    assert broken(cluster(waits(1, 2, **wishes)), put(1, "n5:2,3")) == []  # type: ignore[arg-type]
+    assert broken(cluster(waits(1, 2, 2, within="rack")), put(1, "n1:0,1 n2:0,1")) == []
+    assert broken(cluster(waits(1, 2, 2, last_gpus=1)), put(1, "n1:0,1 n2:0")) == []
+    shares = (runs(8, "n1:0", 0.5), runs(9, "n1:0", 0.3), waits(1, 0.2))
+    assert broken(cluster(*shares), put(1, "n1:0", gpu_milli=200)) == []
+
+
+def test_a_past_failure_is_no_rule() -> None:
+    assert broken(cluster(waits(1, failed_on="n1")), put(1, "n1:0")) == []
+
+
+def test_shares_given_within_one_plan_add_up() -> None:
+    view = cluster(*(waits(job_id, 0.4) for job_id in (1, 2, 3)))
+    plan = [put(job_id, "n1:0", gpu_milli=400) for job_id in (1, 2, 3)]
+    assert broken(view, *plan) == [(3, "GPU held twice")]
+
+
+def test_the_pool_is_the_one_that_the_policy_dealt_the_node() -> None:
+    view = view_of("n1-4:4", waits(1, pool="gold"), policy=Policy(pools={"gold": 0.5, "tin": 0.5}))
+    assert broken(view, put(1, "n1:0")) == []
+    assert broken(view, put(1, "n2:0")) == [(1, "node of another pool")]
 
 
 def test_invariant_2_a_gpu_given_twice_within_one_plan_is_refused_the_second_time() -> None:
@@ -103,7 +174,7 @@ def test_cores_given_within_one_plan_add_up() -> None:
 
 
 def test_a_refused_placement_holds_nothing_so_that_the_rest_of_the_plan_stands() -> None:
-    view = cluster(waits(1, 2, nodes=2), waits(2, 2))
+    view = cluster(waits(1, 2, 2), waits(2, 2))
     assert broken(view, put(1, "n1:0,1 n3:0,1"), put(2, "n1:0,1")) == [(1, "node does not take work")]
 
 
@@ -130,7 +201,7 @@ def test_what_a_node_holds_for_an_earlier_start_of_it_is_not_free() -> None:
 
 
 def test_violations_come_in_plan_order_with_the_details() -> None:
-    view = cluster(waits(1), waits(2, nodes=2))
+    view = cluster(waits(1), waits(2, 1, 2))
     plan = Plan((put(2, "n1:0"), put(1, "n9:0")), ())
     assert [violation.job_id for violation in verify(plan, view)] == [2, 1]
     assert verify(plan, view)[0].detail == "1 of 2 members"

@@ -1,0 +1,262 @@
+"""Backfill: jobs behind a blocked one may start if they do not delay it.
+
+The first blocked jobs of each home get a reservation: the nodes that can hold them soonest, and when. Whatever comes
+later in the order may start elsewhere, or on those nodes if it ends in time, or beside what the blocked job will need.
+Since nothing that starts can push a reserved node's time back, the time of the first reservation never grows while
+estimates hold. Source: EASY (Lifka, "The ANL/IBM SP scheduling system", JSSPP'95), by node instead of by processor
+count; Mu'alem and Feitelson, TPDS 2001.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection
+from heapq import nsmallest
+
+from msgspec import Struct
+
+from shunter.domain.ids import Incarnation, JobId, NodeName
+from shunter.domain.job import WHOLE_GPU, Request, Within
+from shunter.domain.phase import HOLDS_GPUS, NodeShare
+from shunter.scheduling import estimate
+from shunter.scheduling.free import Free
+from shunter.scheduling.free_now import FreeNow
+from shunter.scheduling.keeper import Bars, Spoilt
+from shunter.scheduling.lanes import Ask, Pending
+from shunter.scheduling.plan import Reservation
+from shunter.scheduling.shelves import Ref, tightly
+from shunter.scheduling.territory import avoided, territory
+from shunter.scheduling.view import View, takes_whole
+
+Found = tuple[list[tuple[float, Ref]], list[tuple[float, Ref]]]
+"""(chosen nodes, all nodes), each with the time from which on it has room."""
+
+
+class Hold(Struct):
+    """What will be left over on a node, once the job that it is kept for is there."""
+
+    gpus: int
+    cpus: int
+    memory_mib: int
+
+    def leaves(self, share: NodeShare) -> bool:
+        """Return whether *share* is left over. A share of a device counts as all of it."""
+        return self.gpus >= len(share.gpus) and self.cpus >= share.cpus and self.memory_mib >= share.memory_mib
+
+    def take(self, share: NodeShare) -> None:
+        self.gpus -= len(share.gpus)
+        self.cpus -= share.cpus
+        self.memory_mib -= share.memory_mib
+
+
+class Kept(Struct):
+    """The reservation of a job: it starts at *at_s* on the nodes in *holds*, and is thought to end at *until_s*.
+
+    Each of *others* would be as good by then, soonest first: while there is one, no single node is indispensable.
+    """
+
+    job_id: JobId
+    request: Request
+    at_s: float
+    until_s: float
+    holds: dict[NodeName, Hold]
+    others: list[NodeName]
+
+
+class Backfill:
+    """The reservations of one pass."""
+
+    def __init__(self, view: View, free: FreeNow, now_s: float) -> None:
+        self._view = view
+        self._free = free
+        self._now_s = now_s
+        assert view.policy.backfill is not None
+        self._depth = view.policy.backfill.depth
+        self._waiting: list[tuple[Ask, Pending]] = []
+        self._count: Counter[frozenset[str]] = Counter()
+        self._kept: list[Kept] = []
+        self._lengths: dict[JobId, float] = {}
+
+    @property
+    def made(self) -> tuple[Reservation, ...]:
+        return tuple(Reservation(kept.job_id, kept.at_s, tuple(kept.holds)) for kept in self._kept)
+
+    def block(self, ask: Ask, pending: Pending) -> None:
+        """As `Keeper.block`: it gets a reservation if it is among the first of its home."""
+        line = territory(self._view, ask).home
+        if self._count[line] < self._depth:
+            self._count[line] += 1
+            self._waiting.append((ask, pending))
+
+    def shut(self, ask: Ask) -> JobId | None:
+        return None  # a job that is short enough may start anywhere
+
+    def spoils(self, shares: tuple[NodeShare, ...], length_s: float) -> Spoilt | None:
+        """As `Keeper.spoils`. Reservations are worked out here, when the first job behind them would fit."""
+        waiting, self._waiting = self._waiting, []
+        for ask, pending in waiting:
+            self._reserve(ask, pending)
+        used = {share.node for share in shares}
+        for kept in self._late(length_s):
+            lost = sum(not kept.holds[share.node].leaves(share) for share in shares if share.node in kept.holds)
+            spare = self._spare(kept, used) if lost else []
+            if lost > len(spare):
+                return Spoilt(kept.job_id, kept.at_s - self._now_s)
+            used.update(spare[:lost])  # as `started` will: one node cannot stand in for two reservations
+        return None
+
+    def bars(self, request: Request) -> Bars:
+        share = NodeShare(NodeName(""), Incarnation(""), (0,) * request.gpus_per_node, request.cpus, request.memory_mib)
+        bars: dict[NodeName, float] = {}
+        for kept in self._kept:
+            for name, hold in kept.holds.items():
+                if not hold.leaves(share):
+                    bars[name] = min(bars.get(name, math.inf), kept.at_s - self._now_s)
+        return bars
+
+    def started(self, job_id: JobId, shares: tuple[NodeShare, ...], length_s: float) -> None:
+        self._lengths[job_id] = length_s
+        for kept in self._late(length_s):
+            gone = {share.node for share in shares}
+            kept.others = [name for name in kept.others if name not in gone]
+            for share in shares:
+                hold = kept.holds.get(share.node)
+                if hold is None:
+                    continue
+                if hold.leaves(share):
+                    hold.take(share)
+                else:
+                    del kept.holds[share.node]
+                    name = self._spare(kept, gone)[0]
+                    kept.others.remove(name)
+                    kept.holds[name] = self._hold(name, kept.request, kept.request.gpus_per_node, kept.at_s)
+
+    def _late(self, length_s: float) -> list[Kept]:
+        """Return the reservations that a job of *length_s* would run into."""
+        return [kept for kept in self._kept if self._now_s + length_s > kept.at_s]
+
+    def _spare(self, kept: Kept, without: Collection[NodeName]) -> list[NodeName]:
+        """Return the nodes that could stand in for one of *kept*: none that another reservation counts on."""
+        return [
+            name
+            for name in kept.others
+            if name not in without and not any(name in other.holds for other in self._kept if other is not kept)
+        ]
+
+    def _reserve(self, ask: Ask, pending: Pending) -> None:
+        found = self._soonest(ask)
+        if found is None:
+            return
+        request, (chosen, times) = ask.request, found
+        length = estimate.length_s(pending.said_s, self._view.policy, whole_nodes=True)
+        at_s = max(at_s for at_s, _ in chosen)
+        holds = {
+            name: self._hold(name, request, request.gpus_of(rank), at_s) for rank, (_, (_, name)) in enumerate(chosen)
+        }
+        others = [name for ready_s, (_, name) in sorted(times) if ready_s <= at_s and name not in holds]
+        if request.last_gpus or tightly(request):
+            others = []  # members are not alike, or must stay together: no node stands in for another
+        self._kept.append(Kept(pending.job.id, request, at_s, at_s + length, holds, others))
+
+    def _hold(self, name: NodeName, request: Request, gpus: int, at_s: float) -> Hold:
+        free = self._free_at(name, at_s)
+        # Any device that is left over may be of the island that the job waits for: then none counts as left over.
+        any_will_do = request.within is not Within.ISLAND or len(set(free.islands.values())) <= 1
+        idle = len(free.idle) - gpus if request.gpu_milli == WHOLE_GPU and any_will_do else 0
+        return Hold(idle, free.cpus - request.cpus, free.memory_mib - request.memory_mib)
+
+    def _soonest(self, ask: Ask) -> Found | None:
+        """Return the nodes that could hold *ask* soonest, with their times, the odd last member's at the end."""
+        request = ask.request
+        out = avoided(self._view, ask)
+        if not tightly(request):
+            return self._soonest_of(request, self._refs(ask, out, None))
+        found = []
+        for rack in sorted({kind.rack for kind in territory(self._view, ask).kinds}):
+            one = self._soonest_of(request, self._refs(ask, out, rack))
+            if one is not None:
+                found.append((max(at_s for at_s, _ in one[0]), rack, one))
+        return min(found)[2] if found else None
+
+    def _refs(self, ask: Ask, out: frozenset[NodeName], rack: str | None) -> list[Ref]:
+        shelves = self._view.shelves
+        return [
+            ref
+            for kind in territory(self._view, ask).kinds
+            if rack in (None, kind.rack)
+            for level in shelves[kind].by_idle
+            for refs in level.values()
+            for ref in refs
+            if ref[1] not in out
+        ]
+
+    def _soonest_of(self, request: Request, refs: list[Ref]) -> Found | None:
+        count = request.nodes - 1 if request.last_gpus else request.nodes
+        times = [(self._ready(ref[1], request, request.gpus_per_node), ref) for ref in refs]
+        chosen = nsmallest(count, times)
+        if request.last_gpus:
+            used = {ref for _, ref in chosen}
+            others = [(self._ready(ref[1], request, request.last_gpus), ref) for ref in refs if ref not in used]
+            chosen += nsmallest(1, others)
+        if len(chosen) < request.nodes or math.isinf(max(chosen)[0]):
+            return None
+        return chosen, times
+
+    def _ready(self, name: NodeName, request: Request, gpus: int) -> float:
+        """Return when node *name* will have room for a member of *gpus* devices; infinite if never."""
+        notes = self._view.notes.setdefault(name, {})
+        taken = name in self._free.taken
+        known = None if taken else notes.get((request, gpus))
+        if known is None or known[1] <= self._now_s:
+            known = self._first_fit(name, request, gpus)
+            if not taken:
+                notes[request, gpus] = known
+        at_s = max(known[0], self._now_s)
+        # Kept for jobs before this one: it comes after them, though it might fit beside them.
+        return max([at_s, *(kept.until_s for kept in self._kept if name in kept.holds)])
+
+    def _first_fit(self, name: NodeName, request: Request, gpus: int) -> tuple[float, float]:
+        """Return when a member fits on node *name*, and until when this answer holds if nothing changes there."""
+        free = self._free.on(name)
+        if free.profile().fits(request, gpus):
+            return -math.inf, math.inf
+        free = free.copy()
+        ends = self._ends(name)
+        for end, _, share in ends:
+            free.give_back(share)
+            if free.profile().fits(request, gpus):
+                return end, ends[0][0]
+        return math.inf, math.inf
+
+    def _free_at(self, name: NodeName, at_s: float) -> Free:
+        """Return what will be free on node *name* at *at_s* if nothing else starts there."""
+        free = self._free.on(name).copy()
+        for end, _, share in self._ends(name):
+            if end <= at_s:
+                free.give_back(share)
+        return free
+
+    def _ends(self, name: NodeName) -> list[tuple[float, JobId, NodeShare]]:
+        """Return what is held on node *name*, soonest expected end first."""
+        view, now_s = self._view, self._now_s
+        ends = []
+        for job_id, share in view.held[name].items():
+            phase = view.phases[job_id]
+            assert isinstance(phase, HOLDS_GPUS)
+            ends.append((estimate.end_s(estimate.start_of(phase), self._length(job_id), now_s), job_id, share))
+        for job_id, share in self._free.taken.get(name, ()):
+            ends.append((now_s + self._length(job_id), job_id, share))
+        ends.sort(key=lambda end: end[:2])
+        return ends
+
+    def _length(self, job_id: JobId) -> float:
+        """Return how long a job that holds nodes is thought to run in all."""
+        started = self._lengths.get(job_id)
+        if started is not None:
+            return started
+        view = self._view
+        phase = view.phases[job_id]
+        assert isinstance(phase, HOLDS_GPUS)
+        whole = all(takes_whole(view, share) for share in phase.allocation.shares)
+        return estimate.length_s(estimate.said_s(view.jobs[job_id], view.policy), view.policy, whole_nodes=whole)

@@ -1,0 +1,145 @@
+"""Pending jobs, grouped so that a pass need not look at each of them.
+
+Jobs that ask for the same thing share an `Ask`: one refusal speaks for all. Jobs of one owner and class form a `Queue`,
+and those of them with the same ask a `Lane`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from sortedcontainers import SortedDict
+
+from shunter.domain.ids import JobId, NodeName
+from shunter.domain.job import PRIORITY_RANK, Job, Request
+from shunter.domain.phase import Queued
+from shunter.scheduling.estimate import said_s
+from shunter.scheduling.parts import job_key
+from shunter.scheduling.policy import Policy
+from shunter.scheduling.usage import Owner
+
+
+class Pending(NamedTuple):
+    """A job that waits, as order sees it. *said_s*: how long it runs, if anybody said (else inf)."""
+
+    job: Job
+    phase: Queued
+    said_s: float
+
+
+class AskKey(NamedTuple):
+    rank: int
+    request: Request
+    avoid: frozenset[NodeName]
+
+
+class Ask:
+    """What pending jobs of one class ask for: compared by identity. *count* of them wait. *territory*: see there."""
+
+    __slots__ = ("avoid", "count", "rank", "request", "territory")
+
+    def __init__(self, key: AskKey) -> None:
+        self.rank, self.request, self.avoid = key
+        self.territory: Any = None
+        self.count = 0
+
+
+JobKey = tuple[Any, ...]
+"""What orders the jobs of a queue: the policy's keys of a job, then its id."""
+
+
+class Lane:
+    """Jobs of one owner with one ask, in order. `by_length` has their keys, shortest first."""
+
+    __slots__ = ("ask", "by_length", "jobs")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.jobs: SortedDict[JobKey, Pending] = SortedDict()
+        self.by_length: SortedDict[tuple[float, JobId], JobKey] = SortedDict()
+
+
+class Queue:
+    """Jobs of one owner and class. `heads` has its lanes, in the order of their first jobs."""
+
+    __slots__ = ("heads", "lanes", "owner", "rank")
+
+    def __init__(self, rank: int, owner: Owner) -> None:
+        self.rank = rank
+        self.owner = owner
+        self.lanes: dict[Ask, Lane] = {}
+        self.heads: SortedDict[JobKey, Lane] = SortedDict()
+
+
+class Lanes:
+    """All pending jobs whose time has come. Owners are told apart only where the policy's order asks who they are."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._by_owner = "fair-share" in policy.order
+        self._key = job_key(policy.order)
+        self._lane_of: dict[JobId, tuple[Queue, Lane, JobKey]] = {}
+        self.asks: dict[AskKey, Ask] = {}
+        self.queues: dict[tuple[int, Owner], Queue] = {}
+
+    def __len__(self) -> int:
+        return len(self._lane_of)
+
+    def __contains__(self, job_id: JobId) -> bool:
+        return job_id in self._lane_of
+
+    def add(self, job: Job, phase: Queued) -> None:
+        rank = PRIORITY_RANK[job.priority]
+        owner = (job.team, job.user) if self._by_owner else ("", "")
+        asked = AskKey(rank, job.request, avoided(phase))
+        ask = self.asks.get(asked)
+        if ask is None:
+            ask = self.asks[asked] = Ask(asked)
+        queue = self.queues.get((rank, owner))
+        if queue is None:
+            queue = self.queues[rank, owner] = Queue(rank, owner)
+        lane = queue.lanes.get(ask)
+        if lane is None:
+            lane = queue.lanes[ask] = Lane(ask)
+        pending = Pending(job, phase, said_s(job, self._policy))
+        key = (*self._key(pending), job.id)
+        head = lane.jobs.peekitem(0)[0] if lane.jobs else None
+        lane.jobs[key] = pending
+        lane.by_length[pending.said_s, job.id] = key
+        if head is None or key < head:
+            if head is not None:
+                del queue.heads[head]
+            queue.heads[key] = lane
+        ask.count += 1
+        self._lane_of[job.id] = queue, lane, key
+
+    def remove(self, job_id: JobId) -> None:
+        found = self._lane_of.pop(job_id, None)
+        if found is None:
+            return
+        queue, lane, key = found
+        pending = lane.jobs.pop(key)
+        del lane.by_length[pending.said_s, job_id]
+        if queue.heads.pop(key, None) is not None and lane.jobs:
+            queue.heads[lane.jobs.peekitem(0)[0]] = lane
+        ask = lane.ask
+        ask.count -= 1
+        if not lane.jobs:
+            del queue.lanes[ask]
+            if not queue.lanes:
+                del self.queues[queue.rank, queue.owner]
+        if not ask.count:
+            del self.asks[AskKey(ask.rank, ask.request, ask.avoid)]
+
+    def pending(self) -> Iterator[Pending]:
+        """Every job, in no order that means anything."""
+        for queue in self.queues.values():
+            for lane in queue.lanes.values():
+                yield from lane.jobs.values()
+
+
+def avoided(phase: Queued) -> frozenset[NodeName]:
+    """Return the nodes that just failed the job."""
+    last: Iterable[NodeName] = phase.past[-1].nodes if phase.past else ()
+    return frozenset(last)

@@ -1,0 +1,18 @@
+"""Age bound: a job that has waited longer than `age_bound_s` goes before all younger ones, oldest first.
+
+So nobody starves, whatever comes after in the order, and a wide job that many narrow ones overtook gets its turn.
+"""
+
+from __future__ import annotations
+
+from shunter.scheduling.lanes import Pending, Queue
+from shunter.scheduling.order import Plain
+from shunter.scheduling.view import View
+
+
+class Part(Plain):
+    def __init__(self, view: View, now_s: float) -> None:
+        self._before_s = now_s - view.policy.age_bound_s
+
+    def of_queue(self, queue: Queue, head: Pending) -> tuple[int, int]:
+        return (0, head.job.id) if head.job.submitted_s <= self._before_s else (1, 0)
