@@ -27,6 +27,10 @@ COMMANDS: Final = {
     "node": Lazy("shunter.cli.nodes:node", "Cordon or uncordon a node, or run one here.", _CLUSTER),
     "events": Lazy("shunter.cli.events:events", "Print or follow every change of jobs and nodes.", _CLUSTER),
     "cluster": Lazy("shunter.cli.cluster:cluster", "Show the cluster in one look.", _CLUSTER),
+    "policy": Lazy(
+        "shunter.cli.policy:policy", "Check, show and compare policies: who goes first, and where.", _CLUSTER
+    ),
+    "simulate": Lazy("shunter.sim.command:simulate", "Try policies on a trace of jobs, without a cluster.", _CLUSTER),
     "demo": Lazy("shunter.demo.command:demo", "See Shunter at work: a sweep of small training jobs.", _SERVERS),
     "up": Lazy("shunter.local.command:up", "Start Shunter on this machine.", _SERVERS),
     "down": Lazy("shunter.local.command:down", "Stop what `up` started.", _SERVERS),
@@ -42,7 +46,7 @@ The server: SHUNTER_URL and SHUNTER_TOKEN, else the one that runs here (`shunter
 \b
 Exit codes:
     0  done
-    1  something unexpected
+    1  something unexpected; of `policy diff`: the two differ
     2  input that can never be accepted
     3  this machine lacks something, or no Shunter is known
     4  no such job, node or attempt

@@ -12,5 +12,6 @@ def test_a_role_with_a_bad_option_ends_with_one_line_and_its_exit_code() -> None
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "shunter: gpus: expected auto, nvml, simulated:N or none, got 'bogus'; use for example --gpus simulated:8"
+        "shunter: gpus: expected auto, nvml, simulated:N or none, got 'bogus'; use for example --gpus simulated:8, "
+        "simulated:8/4 (islands of 4) or simulated:8/4:A100 (of this model)"
     ]
