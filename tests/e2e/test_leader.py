@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -17,6 +18,7 @@ from shunter.domain.event import Placed
 from shunter.domain.ids import AllocationId, JobId
 from shunter.domain.phase import Allocation, NodeShare
 from shunter.domain.reason import NotEnoughFree
+from shunter.scheduling.usage import Usage
 from shunter.store import commands
 from shunter.store.commands import Leadership
 from tests.e2e.yard import Yard, eventually, yard_of
@@ -41,7 +43,7 @@ def second_coordinator(yard: Yard) -> Iterator[subprocess.Popen[bytes]]:
 def state(yard: Yard) -> dict[bytes, Any]:
     """Return all that the cluster has in Redis, but the clocks that tick by themselves."""
     with redis.Redis.from_url(yard.cluster.redis.url, protocol=2) as client:
-        ticking = {yard.keys.seen.encode(), yard.keys.leader.encode()}
+        ticking = {key.encode() for key in (yard.keys.seen, yard.keys.leader, yard.keys.usage)}
         found = {name: client.dump(name) for name in client.scan_iter(f"{yard.keys.prefix}*") if name not in ticking}
         found[b"leader"] = client.hmget(yard.keys.leader, ["epoch", "token", "name"])
         return found
@@ -55,6 +57,27 @@ def leadership(yard: Yard) -> Leadership:
 
 def leads(yard: Yard, name: str) -> bool:
     return yard.client.cluster().leader == name
+
+
+def usage(yard: Yard) -> dict[tuple[str, str], float]:
+    """Return the GPU-seconds of each (team, user) as the leader last wrote them down."""
+    with redis.Redis.from_url(yard.cluster.redis.url, protocol=2) as client:
+        written = msgspec.json.decode(client.get(yard.keys.usage) or b"", type=Usage)
+        return {(used.team, used.user): used.gpu_s for used in written.used}
+
+
+def test_the_next_leader_knows_what_was_used_though_the_last_had_not_written_it_down() -> None:
+    with yard_of("n1=simulated:2") as yard:
+        job = yard.held("work", gpus=2, user="ada", team="lab")
+        yard.wait_for_lines("work")
+        yard.let_go("work")
+        (view,) = yard.ended(job)
+        epoch = yard.client.cluster().epoch
+        yard.kill("coordinator")
+        yard.new_epoch(epoch)
+        used = eventually(lambda: usage(yard).get(("lab", "ada")), "it is written down")
+        assert view.ran_s
+        assert used == pytest.approx(2 * view.ran_s, rel=1e-3)
 
 
 def test_a_paused_leader_changes_nothing_when_it_wakes() -> None:
