@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shunter.domain.reason import HeldBack
+from shunter.domain.reason import InLine
 from shunter.errors import NotFound
 from shunter.local.cluster import LocalCluster
 from shunter.runtime.policy_file import read_policy
@@ -96,7 +96,7 @@ def test_a_new_policy_is_acted_on_though_nothing_else_happens() -> None:
         yard.wait_for_lines("half")
         whole = yard.held("whole", gpus=0, cpus=CPUS)
         short = yard.held("short", gpus=0, cpus=1, time="1m")
-        yard.waiting_for(short, HeldBack)
+        yard.waiting_for(short, InLine)
         file.write_text("order: [age]\nbackfill: {depth: 1}\n")
         yard.wait_for_lines("short")
         yard.let_go("half", "whole", "short")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ import click
 from shunter.errors import InvalidInput
 
 MAX_ID: Final = 2**63 - 1
+_COUNT: Final = re.compile(r"-?[0-9]{1,18}|-?[0-9]{0,18}\.[0-9]{1,18}", re.ASCII)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -25,12 +27,11 @@ def job_id(text: str) -> int:
 
 def gpu_count(text: str) -> int | float:
     """The type of a number of GPUs: whole, or a share of one."""
-    try:
-        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
-    except ValueError:
+    if _COUNT.fullmatch(text) is None:
         raise InvalidInput(
             f"gpus: expected a whole number, or a share below 1 such as 0.25, got {text!r:.60}", field="gpus"
-        ) from None
+        )
+    return float(text) if "." in text else int(text)
 
 
 def duration(field: str) -> Callable[[str], str]:

@@ -38,6 +38,12 @@ class HeldBack(Struct, frozen=True, tag="held_back"):
     behind_job: int
 
 
+class InLine(Struct, frozen=True, tag="in_line"):
+    """The policy has no backfill: nothing starts before *behind_job*, whether or not it would fit."""
+
+    behind_job: int
+
+
 class BackingOff(Struct, frozen=True, tag="backing_off"):
     """A retry waits until *until_s* (wall clock)."""
 
@@ -49,7 +55,7 @@ class NotYetSeen(Struct, frozen=True, tag="not_yet_seen"):
     """No scheduling pass has looked at the job yet (or no coordinator leads)."""
 
 
-Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | BackingOff | NotYetSeen
+Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | InLine | BackingOff | NotYetSeen
 
 
 def render(reason: Reason) -> str:  # one row per reason, and a checker that sees a missing one
@@ -70,14 +76,20 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
-        case HeldBack(behind_job=job):
-            return f"the free GPUs are kept for job {job}, which goes first"
+        case HeldBack(behind_job=job) | InLine(behind_job=job):
+            return _behind(job, in_line=isinstance(reason, InLine))
         case BackingOff(retries=retries):
             return f"retry {retries + 1} after a pause"
         case NotYetSeen():
             return "waits for the next scheduling pass"
         case _:
             assert_never(reason)
+
+
+def _behind(job: int, *, in_line: bool) -> str:
+    if in_line:
+        return f"waits behind job {job}, which goes first (the policy has no backfill)"
+    return f"the free GPUs are kept for job {job}, which goes first"
 
 
 def _gang_waits(nodes: int, gpus: int, fit: int) -> str:

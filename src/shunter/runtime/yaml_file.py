@@ -186,6 +186,8 @@ def parse_yaml(text: str, source: str) -> Value | None:
 
 def read_text(path: Path, *, field: str) -> str:
     """Return the file at *path*. Raises InvalidInput if it cannot be read, is no UTF-8, or has over 1 MiB."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for a writer
+        raise InvalidInput(f"{field}: {path}: expected a file", field=field, fix="give the path of a text file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)

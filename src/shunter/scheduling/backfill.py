@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
-from heapq import nsmallest
+from collections.abc import Collection, Iterator
+from heapq import merge
+from itertools import islice, takewhile
 
 from msgspec import Struct
 
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.domain.job import WHOLE_GPU, Request, Within
-from shunter.domain.phase import HOLDS_GPUS, NodeShare
+from shunter.domain.phase import NodeShare
 from shunter.scheduling import estimate
 from shunter.scheduling.free import Free
 from shunter.scheduling.free_now import FreeNow
@@ -26,11 +27,15 @@ from shunter.scheduling.keeper import Bars, Spoilt
 from shunter.scheduling.lanes import Ask, Pending
 from shunter.scheduling.plan import Reservation
 from shunter.scheduling.shelves import Ref, tightly
-from shunter.scheduling.territory import avoided, territory
-from shunter.scheduling.view import View, takes_whole
+from shunter.scheduling.soonest import End, Soonest, ends, outlook, soonest
+from shunter.scheduling.territory import Tier, avoided, territory
+from shunter.scheduling.view import View
 
-Found = tuple[list[tuple[float, Ref]], list[tuple[float, Ref]]]
-"""(chosen nodes, all nodes), each with the time from which on it has room."""
+Ready = tuple[float, Ref]
+"""When a node will have room, and which."""
+
+Found = tuple[list[Ready], list[NodeName]]
+"""(chosen nodes, the odd last member's at the end; those that would be as good as them by then)."""
 
 
 class Hold(Struct):
@@ -88,6 +93,9 @@ class Backfill:
         if self._count[line] < self._depth:
             self._count[line] += 1
             self._waiting.append((ask, pending))
+
+    def knows(self, ask: Ask) -> bool:
+        return self._count[territory(self._view, ask).home] >= self._depth
 
     def shut(self, ask: Ask) -> JobId | None:
         return None  # a job that is short enough may start anywhere
@@ -148,15 +156,12 @@ class Backfill:
         found = self._soonest(ask)
         if found is None:
             return
-        request, (chosen, times) = ask.request, found
+        request, (chosen, others) = ask.request, found
         length = estimate.length_s(pending.said_s, self._view.policy, whole_nodes=True)
         at_s = max(at_s for at_s, _ in chosen)
         holds = {
             name: self._hold(name, request, request.gpus_of(rank), at_s) for rank, (_, (_, name)) in enumerate(chosen)
         }
-        others = [name for ready_s, (_, name) in sorted(times) if ready_s <= at_s and name not in holds]
-        if request.last_gpus or tightly(request):
-            others = []  # members are not alike, or must stay together: no node stands in for another
         self._kept.append(Kept(pending.job.id, request, at_s, at_s + length, holds, others))
 
     def _hold(self, name: NodeName, request: Request, gpus: int, at_s: float) -> Hold:
@@ -167,67 +172,51 @@ class Backfill:
         return Hold(idle, free.cpus - request.cpus, free.memory_mib - request.memory_mib)
 
     def _soonest(self, ask: Ask) -> Found | None:
-        """Return the nodes that could hold *ask* soonest, with their times, the odd last member's at the end."""
+        """Return the nodes that could hold *ask* soonest, and those that would be as good by then."""
         request = ask.request
-        out = avoided(self._view, ask)
+        kinds, out = territory(self._view, ask).kinds, avoided(self._view, ask)
         if not tightly(request):
-            return self._soonest_of(request, self._refs(ask, out, None))
+            return self._soonest_of(request, kinds, out)
         found = []
-        for rack in sorted({kind.rack for kind in territory(self._view, ask).kinds}):
-            one = self._soonest_of(request, self._refs(ask, out, rack))
+        for rack in sorted({kind.rack for kind in kinds}):
+            one = self._soonest_of(request, tuple(kind for kind in kinds if kind.rack == rack), out)
             if one is not None:
                 found.append((max(at_s for at_s, _ in one[0]), rack, one))
         return min(found)[2] if found else None
 
-    def _refs(self, ask: Ask, out: frozenset[NodeName], rack: str | None) -> list[Ref]:
-        shelves = self._view.shelves
-        return [
-            ref
-            for kind in territory(self._view, ask).kinds
-            if rack in (None, kind.rack)
-            for level in shelves[kind].by_idle
-            for refs in level.values()
-            for ref in refs
-            if ref[1] not in out
-        ]
-
-    def _soonest_of(self, request: Request, refs: list[Ref]) -> Found | None:
-        count = request.nodes - 1 if request.last_gpus else request.nodes
-        times = [(self._ready(ref[1], request, request.gpus_per_node), ref) for ref in refs]
-        chosen = nsmallest(count, times)
+    def _soonest_of(self, request: Request, kinds: Tier, out: frozenset[NodeName]) -> Found | None:
+        ready = self._ready(kinds, request, request.gpus_per_node, out)
+        chosen = list(islice(ready, request.nodes - 1 if request.last_gpus else request.nodes))
         if request.last_gpus:
-            used = {ref for _, ref in chosen}
-            others = [(self._ready(ref[1], request, request.last_gpus), ref) for ref in refs if ref not in used]
-            chosen += nsmallest(1, others)
+            used = out.union(name for _, (_, name) in chosen)
+            chosen += islice(self._ready(kinds, request, request.last_gpus, used), 1)
         if len(chosen) < request.nodes or math.isinf(max(chosen)[0]):
             return None
-        return chosen, times
+        if request.last_gpus or tightly(request):
+            return chosen, []  # members are not alike, or must stay together: no node stands in for another
+        return chosen, [name for _, (_, name) in takewhile(lambda one: one[0] <= chosen[-1][0], ready)]
 
-    def _ready(self, name: NodeName, request: Request, gpus: int) -> float:
-        """Return when node *name* will have room for a member of *gpus* devices; infinite if never."""
-        notes = self._view.notes.setdefault(name, {})
-        taken = name in self._free.taken
-        known = None if taken else notes.get((request, gpus))
-        if known is None or known[1] <= self._now_s:
-            known = self._first_fit(name, request, gpus)
-            if not taken:
-                notes[request, gpus] = known
-        at_s = max(known[0], self._now_s)
-        # Kept for jobs before this one: it comes after them, though it might fit beside them.
-        return max([at_s, *(kept.until_s for kept in self._kept if name in kept.holds)])
+    def _ready(self, kinds: Tier, request: Request, gpus: int, out: frozenset[NodeName]) -> Iterator[Ready]:
+        """Yield the nodes of *kinds*, without those that are *out*, soonest first by when each will have room for a
+        member of *gpus* devices; what never will is infinitely late."""
+        view, places = self._view, self._view.places
+        by_kind = {kind: soonest(view, kind, request, gpus, self._now_s) for kind in kinds}
+        apart = {*self._free.taken, *(name for kept in self._kept for name in kept.holds)}
+        here: list[Ready] = []
+        for name in apart - out:
+            kind, ref, _ = places[name]
+            if kind in by_kind:
+                if name in self._free.taken:
+                    at_s = outlook(self._free.on(name), self._ends(name)).first_fit(request, gpus)
+                else:
+                    at_s = by_kind[kind].when(name)
+                # Kept for jobs before this one: it comes after them, though it might fit beside them.
+                until_s = [kept.until_s for kept in self._kept if name in kept.holds]
+                here.append((max(at_s, self._now_s, *until_s), ref))
+        return merge(sorted(here), *(self._without(apart | out, found) for found in by_kind.values()))
 
-    def _first_fit(self, name: NodeName, request: Request, gpus: int) -> tuple[float, float]:
-        """Return when a member fits on node *name*, and until when this answer holds if nothing changes there."""
-        free = self._free.on(name)
-        if free.profile().fits(request, gpus):
-            return -math.inf, math.inf
-        free = free.copy()
-        ends = self._ends(name)
-        for end, _, share in ends:
-            free.give_back(share)
-            if free.profile().fits(request, gpus):
-                return end, ends[0][0]
-        return math.inf, math.inf
+    def _without(self, out: Collection[NodeName], found: Soonest) -> Iterator[Ready]:
+        return ((max(at_s, self._now_s), ref) for at_s, ref in found.order if ref[1] not in out)
 
     def _free_at(self, name: NodeName, at_s: float) -> Free:
         """Return what will be free on node *name* at *at_s* if nothing else starts there."""
@@ -237,26 +226,8 @@ class Backfill:
                 free.give_back(share)
         return free
 
-    def _ends(self, name: NodeName) -> list[tuple[float, JobId, NodeShare]]:
-        """Return what is held on node *name*, soonest expected end first."""
-        view, now_s = self._view, self._now_s
-        ends = []
-        for job_id, share in view.held[name].items():
-            phase = view.phases[job_id]
-            assert isinstance(phase, HOLDS_GPUS)
-            ends.append((estimate.end_s(estimate.start_of(phase), self._length(job_id), now_s), job_id, share))
-        for job_id, share in self._free.taken.get(name, ()):
-            ends.append((now_s + self._length(job_id), job_id, share))
-        ends.sort(key=lambda end: end[:2])
-        return ends
-
-    def _length(self, job_id: JobId) -> float:
-        """Return how long a job that holds nodes is thought to run in all."""
-        started = self._lengths.get(job_id)
-        if started is not None:
-            return started
-        view = self._view
-        phase = view.phases[job_id]
-        assert isinstance(phase, HOLDS_GPUS)
-        whole = all(takes_whole(view, share) for share in phase.allocation.shares)
-        return estimate.length_s(estimate.said_s(view.jobs[job_id], view.policy), view.policy, whole_nodes=whole)
+    def _ends(self, name: NodeName) -> list[End]:
+        """Return what is held on node *name*, with what this pass gave away there."""
+        taken = self._free.taken.get(name, ())
+        started = [(self._now_s + self._lengths[job_id], job_id, share) for job_id, share in taken]
+        return ends(self._view, name, self._now_s) + started

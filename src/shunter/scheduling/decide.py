@@ -15,7 +15,7 @@ from collections import Counter
 
 from shunter.domain.ids import JobId
 from shunter.domain.phase import NodeShare
-from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, Reason
+from shunter.domain.reason import HeldBack, InLine, NeverFits, NoNodes, NotEnoughFree, Reason
 from shunter.scheduling.backfill import Backfill
 from shunter.scheduling.estimate import length_s
 from shunter.scheduling.fit import Fitter
@@ -57,8 +57,12 @@ class _Pass:
         self.placements: list[Placement] = []
         self.refusals: dict[Ask, tuple[JobId, Reason]] = {}
         self.placed: Counter[Ask] = Counter()
+        self.hopeless: list[Ask] = []
 
     def run(self) -> Plan:
+        if self.view.policy.backfill is not None:
+            self.hopeless = [ask for ask in self.view.lanes.asks.values() if not self.fitter.has_room(ask)]
+            self._skip()
         for turn in self.turns:
             self._start(turn)
         refusals = tuple(
@@ -72,7 +76,7 @@ class _Pass:
         ask, pending = turn.ask, turn.pending
         blocker = self.keeper.shut(ask)
         if blocker is not None:
-            self._refuse(turn, HeldBack(blocker))
+            self._refuse(turn, InLine(blocker))
             return
         shares = self.fitter.place(ask, pending.job.id)
         if shares is None:
@@ -113,18 +117,36 @@ class _Pass:
         """The job does not fit what is free: keep it a place, unless it fits nothing that is here."""
         reason = why_not(turn.ask, self.view, self.free)
         if isinstance(reason, NotEnoughFree):
+            news = not (self.keeper.knows(turn.ask) and self.whole.knows(turn.ask))
             self.keeper.block(turn.ask, turn.pending)
             self.whole.block(turn.ask, turn.pending)
+            if news and self.hopeless:
+                self._skip()
         self._refuse(turn, reason)
+
+    def _skip(self) -> None:
+        """Refuse what has no room without waiting for its turn, once it makes no difference that it is blocked."""
+        known = [ask for ask in self.hopeless if self.keeper.knows(ask) and self.whole.knows(ask)]
+        skipped = sorted(
+            (ask for ask in known if ask not in self.turns.refused), key=lambda ask: (ask.rank, ask.ids[0])
+        )
+        for ask in skipped:
+            self.refusals[ask] = ask.ids[0], why_not(ask, self.view, self.free)
+        if skipped:
+            self.turns.skip(skipped)
+        if known:
+            gone = set(known)
+            self.hopeless = [ask for ask in self.hopeless if ask not in gone]
 
     def _hold_back(self, turn: Turn, longest_s: float, blocker: JobId) -> None:
         """The job fits, but would delay *blocker*; those of its lane that run no more than *longest_s* may do."""
+        reason = HeldBack(blocker) if self.view.policy.backfill else InLine(blocker)
         self.keeper.block(turn.ask, turn.pending)
         if 0 < longest_s < turn.pending.said_s:
-            self.refusals.setdefault(turn.ask, (turn.pending.job.id, HeldBack(blocker)))
+            self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
             self.turns.shorten(turn, longest_s)
         else:
-            self._refuse(turn, HeldBack(blocker))
+            self._refuse(turn, reason)
 
     def _refuse_lane(self, turn: Turn, reason: Reason) -> None:
         """The first of a lane may not start, so none of it may; the same ask of another owner may."""

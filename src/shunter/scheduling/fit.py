@@ -14,8 +14,9 @@ from operator import itemgetter
 from typing import Final
 
 from shunter.domain.ids import JobId, NodeName
-from shunter.domain.job import WHOLE_GPU, Request
+from shunter.domain.job import Request
 from shunter.domain.phase import NodeShare
+from shunter.scheduling.free import Profile
 from shunter.scheduling.free_now import FreeNow
 from shunter.scheduling.keeper import NO_BARS, Bars
 from shunter.scheduling.lanes import Ask
@@ -38,6 +39,7 @@ class Fitter:
         self._scorer = scorer(view)
         self._random = view.policy.ties == "random"
         self._salt = JobId(0), 0
+        self._room_of: dict[int, list[tuple[Profile, int]]] = {}
 
     def place(
         self, ask: Ask, job_id: JobId, *, length_s: float = 0.0, bars: Bars = NO_BARS
@@ -61,6 +63,28 @@ class Fitter:
                 if gang is not None:
                     return gang
         return None
+
+    def has_room(self, ask: Ask) -> bool:
+        """Return whether a job of *ask* might fit now; one for which there is no room certainly does not."""
+        request = ask.request
+        least, missing = least_idle(request, request.gpus_per_node), request.nodes - bool(request.last_gpus)
+        if not least:
+            return True
+        for profile, count in self._rooms(territory(self._view, ask).kinds):
+            if profile.idle >= least and profile.fits(request, request.gpus_per_node):
+                missing -= count
+                if missing <= 0:
+                    return True
+        return False
+
+    def _rooms(self, kinds: Tier) -> list[tuple[Profile, int]]:
+        """Return how many nodes of *kinds* have an idle device, by profile, at the first time it is asked."""
+        rooms = self._room_of.get(id(kinds))
+        if rooms is None:
+            levels = [level for kind in kinds for level in self._free.shelf(kind).by_idle[1:]]
+            rooms = [(profile, len(refs)) for level in levels for profile, refs in level.items()]
+            self._room_of[id(kinds)] = rooms
+        return rooms
 
     def longest(self, ask: Ask, bars: Bars) -> float:
         """Return how long a run of *ask* may be at most to fit now between *bars*, in seconds; 0 if none fits."""

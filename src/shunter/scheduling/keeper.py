@@ -34,6 +34,9 @@ class Keeper(Protocol):
     def block(self, ask: Ask, pending: Pending) -> None:
         """A job that could run cannot start now."""
 
+    def knows(self, ask: Ask) -> bool:
+        """Return whether it makes no difference any more that a job of *ask* is blocked."""
+
     def shut(self, ask: Ask) -> JobId | None:
         """Return for whom everything that *ask* may use is kept; None if it may look for a place."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedDict, SortedList
 
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import PRIORITY_RANK, Job, Request
@@ -35,14 +35,18 @@ class AskKey(NamedTuple):
 
 
 class Ask:
-    """What pending jobs of one class ask for: compared by identity. *count* of them wait. *territory*: see there."""
+    """What pending jobs of one class ask for: compared by identity. *ids* are those jobs. *territory*: see there."""
 
-    __slots__ = ("avoid", "count", "rank", "request", "territory")
+    __slots__ = ("avoid", "ids", "rank", "request", "territory")
 
     def __init__(self, key: AskKey) -> None:
         self.rank, self.request, self.avoid = key
         self.territory: Any = None
-        self.count = 0
+        self.ids: SortedList[JobId] = SortedList()
+
+    @property
+    def count(self) -> int:
+        return len(self.ids)
 
 
 JobKey = tuple[Any, ...]
@@ -111,7 +115,7 @@ class Lanes:
             if head is not None:
                 del queue.heads[head]
             queue.heads[key] = lane
-        ask.count += 1
+        ask.ids.add(job.id)
         self._lane_of[job.id] = queue, lane, key
 
     def remove(self, job_id: JobId) -> None:
@@ -124,12 +128,12 @@ class Lanes:
         if queue.heads.pop(key, None) is not None and lane.jobs:
             queue.heads[lane.jobs.peekitem(0)[0]] = lane
         ask = lane.ask
-        ask.count -= 1
+        ask.ids.remove(job_id)
         if not lane.jobs:
             del queue.lanes[ask]
             if not queue.lanes:
                 del self.queues[queue.rank, queue.owner]
-        if not ask.count:
+        if not ask.ids:
             del self.asks[AskKey(ask.rank, ask.request, ask.avoid)]
 
     def pending(self) -> Iterator[Pending]:

@@ -33,6 +33,9 @@ class Line:
         for kind in kinds:
             self._closed.setdefault(kind, pending.job.id)
 
+    def knows(self, ask: Ask) -> bool:
+        return False  # for whom the others wait is told by who was blocked before them
+
     def shut(self, ask: Ask) -> JobId | None:
         if not self._closed:
             return None

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 from shunter.domain.ids import JobId
 from shunter.scheduling.lanes import Ask, JobKey, Lane, Pending, Queue
+from shunter.scheduling.order import Plain
 from shunter.scheduling.parts import order_part
 from shunter.scheduling.view import View
 
@@ -40,8 +43,11 @@ class Turns:
 
     def __init__(self, view: View, now_s: float) -> None:
         self._parts = [order_part(name)(view, now_s) for name in view.policy.order]
+        self._of_queue = [part.of_queue for part in self._parts if type(part).of_queue is not Plain.of_queue]
         self._asks = len(view.lanes.asks)
+        self._view = view
         self._placed = 0
+        self._left: dict[int, list[Ask]] | None = None
         self.refused: set[Ask] = set()
         self._heap: list[tuple[Any, JobKey, int, _QueueTurns]] = []
         for number, queue in enumerate(view.lanes.queues.values()):
@@ -52,7 +58,7 @@ class Turns:
     def __iter__(self) -> Iterator[Turn]:
         while self._heap and len(self.refused) < self._asks:
             key, head, number, turns = self._heap[0]
-            if not turns.settle(self.refused):
+            if not turns.settle(self.refused, self._left):
                 heapq.heappop(self._heap)
                 continue
             if self._placed or turns.key != head:  # what was placed or refused may have put it behind others
@@ -74,6 +80,14 @@ class Turns:
         """No job of *ask* can start in this pass: what is free only shrinks."""
         self.refused.add(ask)
 
+    def skip(self, asks: Iterable[Ask]) -> None:
+        """As `refuse`, of many: what is left is looked up and not looked for among the rest."""
+        self.refused.update(asks)
+        self._left = defaultdict(list)
+        for ask in self._view.lanes.asks.values():
+            if ask not in self.refused:
+                self._left[ask.rank].append(ask)
+
     def drop(self, turn: Turn) -> None:
         """No other job of the lane of *turn* can start in this pass."""
 
@@ -84,21 +98,22 @@ class Turns:
 
     def _queue_key(self, turns: _QueueTurns) -> tuple[Any, ...]:
         queue, head = turns.queue, turns.head
-        keys = [part.of_queue(queue, head) for part in self._parts]
-        return tuple([key for key in keys if key is not None])
+        return tuple([key_of(queue, head) for key_of in self._of_queue])
 
 
 class _QueueTurns:
     """Where a pass is in a queue. `key` is that of the job whose turn it is there, once `settle` was asked."""
 
-    __slots__ = ("_again", "_first", "_rest", "key", "queue")
+    __slots__ = ("_again", "_first", "_left", "_rest", "key", "queue")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self._rest: Iterator[tuple[JobKey, Lane]] | None = None
-        self._first: tuple[JobKey, Lane] | None = queue.heads.peekitem(0)
+        first: tuple[JobKey, Lane] = queue.heads.peekitem(0)
+        self._first: tuple[JobKey, Lane] | None = first
         self._again: list[tuple[JobKey, Turn]] = []
-        self.key: JobKey = queue.heads.peekitem(0)[0]
+        self._left: Mapping[int, list[Ask]] | None = None
+        self.key = first[0]
 
     @property
     def head(self) -> Pending:
@@ -108,8 +123,11 @@ class _QueueTurns:
             return head
         return self._again[0][1].pending
 
-    def settle(self, refused: set[Ask]) -> bool:
-        """Leave out lanes that were refused; return whether any is left."""
+    def settle(self, refused: set[Ask], left: Mapping[int, list[Ask]] | None) -> bool:
+        """Leave out lanes that were refused; return whether any is left. *left*: all asks that are, by class."""
+        if left is not None and left is not self._left:
+            self._left = left
+            self._narrow(left[self.queue.rank])
         while self._first is not None and self._first[1].ask in refused:
             self._advance()
         while self._again and self._again[0][1].ask in refused:
@@ -145,6 +163,15 @@ class _QueueTurns:
         if found is not None:
             turn.pending = found[1]
             heapq.heappush(self._again, (found[0], turn))
+
+    def _narrow(self, left: list[Ask]) -> None:
+        """Leave only the lanes of *left* among those that were not taken yet."""
+        if self._first is None or len(left) >= len(self.queue.lanes):
+            return
+        lanes = [lane for ask in left if (lane := self.queue.lanes.get(ask)) is not None]
+        heads = [(lane.jobs.peekitem(0)[0], lane) for lane in lanes]
+        self._rest = iter(sorted([head for head in heads if head[0] >= self._first[0]], key=itemgetter(0)))
+        self._first = next(self._rest, None)
 
     def _advance(self) -> None:
         if self._rest is None:

@@ -32,11 +32,35 @@ class Fleet:
     What was worked out for a fleet is kept with it. *same*: equal tuples of kinds, as one object.
     """
 
-    __slots__ = ("same", "scorer")
+    __slots__ = ("same", "scorer", "soonest")
 
     def __init__(self) -> None:
         self.same: dict[Any, Any] = {}
         self.scorer: Any = None
+        self.soonest: dict[Any, Any] = {}
+
+
+class Changes:
+    """On which nodes something started or ended, in that order. *count* numbers the changes from 1 on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last: dict[NodeName, int] = {}
+
+    def note(self, name: NodeName) -> None:
+        self.count += 1
+        self._last.pop(name, None)
+        self._last[name] = self.count
+
+    def forget(self, name: NodeName) -> None:
+        self._last.pop(name, None)
+
+    def since(self, count: int) -> Iterator[NodeName]:
+        """Yield the nodes that changed after change number *count*, each once, the latest first."""
+        for name, number in reversed(self._last.items()):
+            if number <= count:
+                return
+            yield name
 
 
 class View:
@@ -58,8 +82,9 @@ class View:
         self.shelves: dict[Kind, Shelf] = {}
         self.places: dict[NodeName, tuple[Kind, Ref, Profile]] = {}
         """Where on the shelves each schedulable node stands."""
-        self.notes: dict[NodeName, dict[Any, Any]] = {}
-        """What was computed about a node as it is now, by whom it concerns; forgotten when the node changes."""
+        self.changes = Changes()
+        self.notes: dict[NodeName, Any] = {}
+        """What was worked out about a node as it is now; forgotten when something starts or ends there."""
         self.fleet = Fleet()
 
     # jobs
@@ -141,7 +166,6 @@ class View:
         self._unshelve(name)
         self.nodes.pop(name, None)
         self.free.pop(name, None)
-        self.notes.pop(name, None)
         self._deal_pools()
 
     def set_silent(self, names: Iterable[NodeName]) -> None:
@@ -163,9 +187,10 @@ class View:
 
     def _reshelve(self, name: NodeName) -> None:
         """Bring the shelves up to date with what is free on node *name*, which is the same kind as before."""
-        self.notes.pop(name, None)
         place = self.places.get(name)
         if place is not None:
+            self.changes.note(name)
+            self.notes.pop(name, None)
             kind, ref, before = place
             profile = self.free[name].profile()
             if profile != before:
@@ -175,7 +200,6 @@ class View:
 
     def _shelve(self, name: NodeName) -> None:
         """Put node *name* where it belongs now: nowhere, if it takes no work."""
-        self.notes.pop(name, None)
         self._unshelve(name)
         node = self.nodes[name]
         if node.cordoned or name in self.silent:
@@ -188,6 +212,8 @@ class View:
 
     def _unshelve(self, name: NodeName) -> None:
         self.fleet = Fleet()
+        self.changes.forget(name)
+        self.notes.pop(name, None)
         place = self.places.pop(name, None)
         if place is not None:
             kind, ref, profile = place

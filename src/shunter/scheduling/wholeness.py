@@ -33,10 +33,19 @@ class Wholeness:
 
     def block(self, ask: Ask, pending: Pending) -> None:
         """A job cannot start now for want of free nodes."""
-        if self._patience_s:
-            for kind in territory(self._view, ask).kinds:
-                if ask.request.gpus_per_node >= kind.gpus > 0:
-                    self._wanted.setdefault(kind, pending.job.id)
+        for kind in self._whole(ask):
+            self._wanted.setdefault(kind, pending.job.id)
+
+    def knows(self, ask: Ask) -> bool:
+        """Return whether it makes no difference any more that a job of *ask* is blocked."""
+        return all(kind in self._wanted for kind in self._whole(ask))
+
+    def _whole(self, ask: Ask) -> list[Kind]:
+        """Return the kinds of nodes that *ask* takes whole, for as long as anybody has patience."""
+        if not self._patience_s:
+            return []
+        gpus = ask.request.gpus_per_node
+        return [kind for kind in territory(self._view, ask).kinds if gpus >= kind.gpus > 0]
 
     def breaks(self, shares: tuple[NodeShare, ...], pending: Pending) -> bool:
         """Return whether the job of *pending*, still patient, would break an idle node that somebody needs whole."""

@@ -1,4 +1,4 @@
-"""The bars of `progress.py`: policy, jobs ended of all, time left. Apart from it, for rich takes 80 ms to import."""
+"""The bars of `progress.py`: policy, what is done of all, time left. Apart from it, for rich takes 80 ms to import."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ class Bars:
 
     def jobs(self, policy: str, total: int) -> Report:
         return self._begin(policy, total, f"of {total:,} jobs")
+
+    def percent(self, policy: str, total: int) -> Report:
+        return self._begin(policy, total, f"of {total:,} % requested")
 
     def done(self) -> None:
         if self._total is None:

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from shunter.cli.options import json_option
+from shunter.errors import InvalidInput
 
 _ARGUMENTS: Final = "shunter.arguments"
+_TIME_ONLY: Final = ("dump", "report", "partition", "scale_load", "limits", "resources")
+_SNAPSHOT_ONLY: Final = ("ties", "seeds")
 _PATH: Final = click.Path(path_type=Path)
 
 
@@ -39,7 +43,10 @@ class SimulateCommand(click.Command):
     "--scale-load", type=float, default=1.0, metavar="X",
     help="Divide times of submission by X: 1.2 is a fifth more load (1).",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of policies with `ties: random`.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N",
+    help="Seed of policies with `ties: random`; with --snapshot the first of the seeds (1).",
+)  # fmt: skip
 @click.option(
     "--resources", type=click.Choice(["gpus", "all"]), default="gpus", show_default=True,
     help="What has to fit: GPUs only, or cores and memory too.",
@@ -49,6 +56,18 @@ class SimulateCommand(click.Command):
     help="Of jobs without time_limit_s: round gives each what its owner might have asked for, the next of 5, 15, 30 "
     "min, 1, 2, 4, 8, 12 h, 1, 2, 3, 7, 14, 30, 366 days above its true length; none leaves them without.",
 )  # fmt: skip
+@click.option(
+    "--snapshot", is_flag=True,
+    help="Measure packing alone: jobs come in random order and stay for ever, those that fit nowhere are dropped. "
+    "Cores and memory count; nodes without GPUs and the pools of policies do not.",
+)  # fmt: skip
+@click.option(
+    "--ties", type=click.Choice(["lexical", "random"]),
+    help="With --snapshot: which of equally good nodes, the first in the file (lexical, the default) or any.",
+)  # fmt: skip
+@click.option(
+    "--seeds", type=click.IntRange(1, 1_000), metavar="N", help="With --snapshot: how many random orders (10)."
+)
 @click.option(
     "--dump", metavar="FILE",
     help="Write job_id,start_s,end_s,nodes of each job, in order of start, as CSV; nodes by rank, with ; between. "
@@ -71,6 +90,9 @@ def simulate(
     seed: int | None,
     resources: str,
     limits: str,
+    snapshot: bool,
+    ties: str | None,
+    seeds: int | None,
     dump: str | None,
     report: Path | None,
     max_rows: int | None,
@@ -90,6 +112,10 @@ def simulate(
       shunter queue --all --limit 100000 --json > history.json
       shunter nodes --json > nodes.json
       shunter simulate history.json --nodes nodes.json --policy default,mine.yaml
+
+    \b
+    How full each policy packs the cluster, as in published studies (mean over ten random orders):
+      shunter simulate pods.csv.gz --nodes nodes.csv --snapshot --policy best-fit,fgd,default
 
     \b
     TRACE (.csv, .csv.gz; .json and .jsonl are histories) has a line for each job:
@@ -117,15 +143,30 @@ def simulate(
     A job that no state of the cluster could hold is refused: it is counted, and listed with the reason (--json: the
     first 1,000). Jobs run as long as the trace says. A wait for ever ends the run with an error that names the job.
     """
+    from shunter.sim import packing, study
     from shunter.sim.files import MAX_ROWS
-    from shunter.sim.study import Question, answer
 
-    command = f"{ctx.command_path} {shlex.join(ctx.meta[_ARGUMENTS])}"
-    answer(
-        Question(
+    _check_together(ctx, snapshot=snapshot)
+    policies = policies or ("default",)
+    if snapshot:
+        packing.answer(
+            packing.Question(
+                trace=trace,
+                nodes=nodes,
+                policies=policies,
+                ties=ties or "lexical",
+                seeds=seeds or 10,
+                first=1 if seed is None else seed,
+                max_rows=max_rows or MAX_ROWS,
+                as_json=as_json,
+            )
+        )
+        return
+    study.answer(
+        study.Question(
             trace=trace,
             nodes=nodes,
-            policies=policies or ("default",),
+            policies=policies,
             partition=partition,
             scale_load=scale_load,
             seed=seed,
@@ -135,6 +176,15 @@ def simulate(
             report=report,
             max_rows=max_rows or MAX_ROWS,
             as_json=as_json,
-            command=command,
+            command=f"{ctx.command_path} {shlex.join(ctx.meta[_ARGUMENTS])}",
         )
     )
+
+
+def _check_together(ctx: click.Context, *, snapshot: bool) -> None:
+    """Raise InvalidInput for an option that says nothing with --snapshot, or without it."""
+    for name in _TIME_ONLY if snapshot else _SNAPSHOT_ONLY:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            why = "goes not with --snapshot, where no time passes" if snapshot else "goes with --snapshot only"
+            raise InvalidInput(f"{option}: {why}", field=name, fix="leave one of them out" if snapshot else None)

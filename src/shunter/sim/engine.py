@@ -22,7 +22,7 @@ from shunter.domain.job import in_gpus
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit
 from shunter.domain.phase import HOLDS_GPUS, LIVE, Allocation, Phase, Queued, Reserved
-from shunter.domain.reason import HeldBack, NotYetSeen, Reason, render
+from shunter.domain.reason import HeldBack, InLine, NotYetSeen, Reason, render
 from shunter.domain.retry import on_claim, on_exit
 from shunter.domain.transition import apply
 from shunter.errors import ShunterError
@@ -182,7 +182,7 @@ class Simulation:
         """Return the error for jobs that wait while nothing runs and nothing comes."""
         why = [(refusal.first, refusal.reason) for refusal in plan.refusals]
         # Whoever is held back waits for another one: that one's reason is what people can act on.
-        why.sort(key=lambda pair: isinstance(pair[1], HeldBack))
+        why.sort(key=lambda pair: isinstance(pair[1], HeldBack | InLine))
         first: tuple[JobId, Reason] = why[0] if why else (min(self._view.jobs), NotYetSeen())
         trace, more = self._trace(first[0]), self._view.pending - 1
         others = f" (and {more} more)" if more else ""

@@ -18,6 +18,9 @@ class Progress(Protocol):
     def jobs(self, policy: str, total: int) -> Report | None:
         """Return what to call with the jobs ended of *total* under *policy*."""
 
+    def percent(self, policy: str, total: int) -> Report | None:
+        """Return what to call with the percentages requested so far of *total* under *policy*."""
+
     def done(self) -> None:
         """What was begun last is complete."""
 
@@ -27,6 +30,9 @@ class Silent:
         return None
 
     def jobs(self, policy: str, total: int) -> Report | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def percent(self, policy: str, total: int) -> Report | None:  # noqa: ARG002 - the protocol's
         return None
 
     def done(self) -> None:

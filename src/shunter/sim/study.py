@@ -68,7 +68,7 @@ def answer(question: Question) -> None:
     if not question.as_json:
         from shunter.sim.table import print_comparison
 
-        _say_refused(workload.refused)
+        say_refused(workload.refused)
         print_comparison(results, _head(workload, nodes), err=question.dump == STDOUT)
 
 
@@ -137,7 +137,7 @@ def _head(workload: Workload, nodes: Sequence[Node]) -> str:
     return f"{workload.source}: {count(len(workload.jobs), 'job')} on {count(len(nodes), 'node')}, {count(gpus, 'GPU')}"
 
 
-def _say_refused(refused: Sequence[Refused]) -> None:
+def say_refused(refused: Sequence[Refused]) -> None:
     if not refused:
         return
     warn(f"{count(len(refused), 'job')} refused:")

@@ -152,7 +152,7 @@ def test_json_is_the_job_alone(cli: Cli, gateway: FakeGateway, home: Path) -> No
         ),
         (["--gpus", "-0.5", "--", "x"], "gpus: expected a whole number from 0 to 1000000, or a share below 1"),
         (["--gpus", "two", "--", "x"], "gpus: expected a whole number, or a share below 1 such as 0.25, got 'two'"),
-        (["--gpus", "inf", "--", "x"], "gpus: expected a whole number from 0 to 1000000, or a share below 1"),
+        (["--gpus", "inf", "--", "x"], "gpus: expected a whole number, or a share below 1 such as 0.25, got 'inf'"),
         (["--label", "zone", "--", "x"], "label: expected NAME=VALUE, got 'zone'; write for example zone=a"),
         (["--label", "zone=a", "--label", "zone=b", "--", "x"], "label: zone is given as 'a' and as 'b'; give it once"),
         (["--within", "row", "--", "x"], "within: 'row' is not one of 'rack', 'island'"),

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from shunter.domain.job import Priority
-from shunter.domain.reason import HeldBack, NeverFits, NotEnoughFree
+from shunter.domain.reason import InLine, NeverFits, NotEnoughFree
 from shunter.scheduling.policy import Policy, Route
 from tests.unit.scheduling.cluster import PLAIN, decide_on, nodes_taken, placed, refused, reserved, runs, waits
 
@@ -26,7 +26,7 @@ STRICT = Policy(
 def test_nobody_passes_a_blocked_job_however_short() -> None:
     plan = decide_on("n1:4 n2:2", runs(9, "n1:0", limit=100), waits(1, 4), waits(2, limit=1), policy=LINE)
     assert (placed(plan), reserved(plan)) == ({}, {})
-    assert refused(plan) == {1: NotEnoughFree(1, 4, 0, 3, 5), 2: HeldBack(1)}
+    assert refused(plan) == {1: NotEnoughFree(1, 4, 0, 3, 5), 2: InLine(1)}
 
 
 def test_those_before_it_start() -> None:
@@ -59,14 +59,14 @@ def test_a_gang_behind_it_starts_only_where_enough_nodes_are_open() -> None:
     assert nodes_taken(plan) == {2: "n3 n2"}
     assert isinstance(refused(plan)[3], NotEnoughFree)
     plan = decide_on("n1:4 n2:4*A100", *jobs[:3], policy=LINE)
-    assert refused(plan)[2] == HeldBack(1)
+    assert refused(plan)[2] == InLine(1)
 
 
 def test_where_pools_are_strict_each_has_a_line_of_its_own() -> None:
     jobs = runs(9, "n1:0", limit=100), waits(1, 4, priority="high"), waits(2, priority="low"), waits(3, priority="high")
     plan = decide_on("n1:4@gold n2:4@tin", *jobs, policy=STRICT)
     assert nodes_taken(plan) == {2: "n2"}
-    assert refused(plan)[3] == HeldBack(1)
+    assert refused(plan)[3] == InLine(1)
 
 
 def test_where_they_lend_to_each_other_it_is_one_line() -> None:
@@ -77,7 +77,7 @@ def test_where_they_lend_to_each_other_it_is_one_line() -> None:
         waits(2, priority="low"),
     )
     plan = decide_on("n1:4@gold n2:4@tin", *jobs, policy=replace(STRICT, strict=False))
-    assert refused(plan)[2] == HeldBack(1)
+    assert refused(plan)[2] == InLine(1)
 
 
 def test_a_retry_that_backs_off_blocks_nobody() -> None:

@@ -14,7 +14,7 @@ from shunter.domain.job import PRIORITY_RANK, Job, Request, Within
 from shunter.domain.narrow import is_model
 from shunter.domain.node import Node
 from shunter.domain.phase import Allocation, Queued
-from shunter.domain.reason import HeldBack, NeverFits, NoNodes, NotEnoughFree, render
+from shunter.domain.reason import HeldBack, InLine, NeverFits, NoNodes, NotEnoughFree, render
 from shunter.domain.transition import apply
 from shunter.scheduling.decide import decide
 from shunter.scheduling.plan import Placement, Plan
@@ -299,7 +299,7 @@ def test_the_numbers_of_a_reason_agree_with_the_refusal(policy: Policy, data: st
                 assert wanted == request.nodes
                 assert 0 <= best <= free
                 assert fit < wanted or request.within is Within.RACK
-            case HeldBack(behind_job=ahead):
+            case HeldBack(behind_job=ahead) | InLine(behind_job=ahead):
                 assert isinstance(view.phases[JobId(ahead)], Queued)
                 assert ahead != refusal.first
             case other:

@@ -11,58 +11,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from shunter.cli.main import main
 from shunter.sim import study
 from shunter.sim.report.page import MARK
 from shunter.sim.result import Result
-from tests.unit.sim.traces import SMALL, SMALL_NODES, written
+from tests.unit.sim.conftest import SAMPLE, Simulate, given, records
 
 KEYS = [
     "policy", "jobs", "mean_jct_s", "mean_queue_s", "p50_queue_s", "p99_queue_s", "p999_queue_s", "queued_jobs",
     "util_window", "alloc_while_waiting", "makespan_s", "frag_fgd", "wall_s", "refused", "refused_jobs",
     "refused_listed",
 ]  # fmt: skip
-SAMPLE = (str(SMALL), "--nodes", str(SMALL_NODES))
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Simulate = Callable[..., Ran]
-
-
-@pytest.fixture
-def simulate(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
-    """Run the command in an empty folder, without a home or a server."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SHUNTER_HOME", str(tmp_path / "no-home"))
-
-    def run(*argv: str) -> Ran:
-        code = main(["simulate", *argv])
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return Ran(code, printed.out, printed.err)
-
-    return run
-
-
-def given(folder: Path, *jobs: str, nodes: tuple[str, ...] = ("n1,4", "n2,4")) -> tuple[str, str, str]:
-    trace, fleet = written(folder, jobs, nodes)
-    return str(trace), "--nodes", str(fleet)
-
-
-def records(ran: Ran) -> list[dict[str, Any]]:
-    assert ran.code == 0, ran.err
-    return [json.loads(line) for line in ran.out.splitlines()]
 
 
 # the table

@@ -49,8 +49,17 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[str]) -> None:
 
 def real_trace() -> tuple[Path, Path]:
     """Return the Venus trace and its nodes, in SHUNTER_TRACES or in shared/traces beside the repository."""
+    return _kept("helios_venus_2020-09.csv.gz", "helios_venus_2020-09.nodes.csv")
+
+
+def packing_trace() -> tuple[Path, Path]:
+    """Return the openb trace and its nodes, from the same folder."""
+    return _kept("openb_default.csv.gz", "openb.nodes.csv")
+
+
+def _kept(*names: str) -> tuple[Path, Path]:
     folder = Path(os.environ.get("SHUNTER_TRACES") or _ROOT.parent / "shared" / "traces")
-    trace, nodes = folder / "helios_venus_2020-09.csv.gz", folder / "helios_venus_2020-09.nodes.csv"
+    trace, nodes = (folder / name for name in names)
     if not (trace.is_file() and nodes.is_file()):
         pytest.skip(f"{trace.name} is not here; SHUNTER_TRACES names the folder that it is in")
     return trace, nodes

@@ -21,7 +21,7 @@ class OrderPart(Protocol):
     def __init__(self, view: Any, now_s: float) -> None: ...
 
     def of_queue(self, queue: Queue, head: Pending) -> Any:
-        """Return the key of *queue*, whose next job is *head*; None where this part does not tell queues apart."""
+        """Return the key of *queue*, whose next job is *head*. A part that tells no queues apart leaves this out."""
 
     def placed(self, queue: Queue, pending: Pending) -> None:
         """A job of *queue* was placed in this pass; keys may grow, never shrink."""

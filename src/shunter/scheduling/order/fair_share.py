@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from shunter.scheduling.lanes import Pending, Queue
 from shunter.scheduling.order import Plain
-from shunter.scheduling.usage import AccountKey
+from shunter.scheduling.usage import AccountKey, Owner
 from shunter.scheduling.view import View
 
 
@@ -19,15 +19,21 @@ class Part(Plain):
         self._policy = view.policy
         self._now_s = now_s
         self._ratios: dict[AccountKey, float] = {}
+        self._keys: dict[Owner, tuple[float, ...]] = {}
 
     def of_queue(self, queue: Queue, head: Pending) -> tuple[float, ...]:
-        ratios = [self._ratio(name) for name in self._ledger.path(queue.owner)]
-        return (*ratios, *[0.0] * (self._ledger.depth - len(ratios)))  # who is equal so far is equal, however deep
+        key = self._keys.get(queue.owner)
+        if key is None:
+            ratios = [self._ratio(name) for name in self._ledger.path(queue.owner)]
+            # Who is equal so far is equal, however deep.
+            key = self._keys[queue.owner] = (*ratios, *[0.0] * (self._ledger.depth - len(ratios)))
+        return key
 
     def placed(self, queue: Queue, pending: Pending) -> None:
         added = pending.job.request.milli / 1000 * self._policy.fair_share.lookahead_s
         for name in self._ledger.path(queue.owner):
             self._ratios[name] = self._ratio(name) + added / self._ledger.weights[name]
+        self._keys.clear()  # its whole team has used more
 
     def _ratio(self, name: AccountKey) -> float:
         """Return how much of its due account *name* has used, in GPU-seconds per unit of weight."""
