@@ -92,6 +92,13 @@ SUBMISSIONS = {
     "no time": Bad({**RUN, "time": 0}, *INVALID, "time", "time: expected 1 s to 366 days, got 0", "write seconds"),
     "time without end": Bad({**RUN, "time": "400d"}, *INVALID, "time", "1 s to 366 days, got '400d'", "write seconds"),
     "bad grace": Bad({**RUN, "grace": "a while"}, *INVALID, "grace", "got 'a while'", "write seconds"),
+    "a node without a name to avoid": Bad(
+        {**RUN, "avoid": ["n1", ""]}, *INVALID, "avoid", "avoid: expected 1 to 63 letters", "give a name"
+    ),
+    "island without GPUs": Bad(
+        {**RUN, "gpus": 0, "within": "island"}, *INVALID, "within", "without GPUs, got island", "ask for a GPU"
+    ),
+    "no model": Bad({**RUN, "gpu_model": "|"}, *INVALID, "gpu_model", "expected a model", "A100|H100 where either"),
     "unknown class": Bad(
         {**RUN, "priority": "urgent"}, *INVALID, "priority",
         'priority: expected one of high, medium, low, got "urgent"', SEE,

@@ -36,6 +36,15 @@ def tell(yard: Yard, **fields: object) -> int:
     return yard.submit(TELL, env={"FILES": str(yard.files)}, **fields)
 
 
+def test_an_option_of_up_wins_over_the_environment_in_its_node_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up --pool ''` with SHUNTER_POOL set: its node must not find the variable again."""
+    for name, value in (("POOL", "gold"), ("RACK", "r1"), ("LABELS", "zone=a")):
+        monkeypatch.setenv(f"SHUNTER_{name}", value)
+    with yard_of(NodePlan("n1", "simulated:1", CPUS, Traits(rack="r2"))) as yard:
+        [view] = yard.client.nodes()
+        assert (view.node.pool, view.node.rack, view.node.labels) == ("", "r2", {})
+
+
 def test_four_quarters_run_at_once_on_one_gpu_and_the_fifth_waits() -> None:
     with yard_of("n1=simulated:1") as yard:
         quarters = [tell(yard, gpus=0.25) for _ in range(4)]
@@ -95,6 +104,7 @@ def test_a_job_lands_on_the_node_that_it_asked_for(two_kinds: Yard, fields: dict
         ({"pool": "lead"}, "pool: expected one of gold, iron (what the nodes here are in), got lead"),
         ({"avoid": ["n1", "n2"]}, "avoid: expected some node to be left, got n1, n2"),
         ({"within": "island", "gpus": 4}, "gpus: expected at most 2 per island, got 4"),
+        ({"avoid": "n1,n2,n9"}, "avoid: expected some node to be left, got n1, n2, n9"),
         ({"within": "rack", "gpus": 2, "nodes": 2}, "nodes: expected at most 1 with 1 GPUs each in one rack, got 2"),
     ],
 )

@@ -16,10 +16,16 @@ from shunter.agent.traits import read_traits, trait_options
 @click.option("--name", help="Name of the node (default: this host's name).")
 @click.option("--gpus", default="auto", show_default=True, metavar="SOURCE", help="auto, nvml, simulated:N or none.")
 @trait_options
-@click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
-@click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
+@click.option(
+    "--redis", envvar="SHUNTER_REDIS", metavar="URL",
+    help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).",
+)  # fmt: skip
+@click.option("--cluster", envvar="SHUNTER_CLUSTER", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
 @click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
-@click.option("--storage", metavar="DIR", help="Folder for jobs' logs and checkpoints, the same on every node.")
+@click.option(
+    "--storage", envvar="SHUNTER_STORAGE", metavar="DIR",
+    help="Folder for jobs' logs and checkpoints, the same on every node.",
+)  # fmt: skip
 @click.option("--cpus", type=click.IntRange(min=1), help="Cores to offer (default: all).")
 @click.option("--memory-gib", type=click.FloatRange(min=0.1), help="Memory to offer (default: all).")
 @click.option("--address", help="Address under which other nodes reach this one (default: its host name).")
@@ -54,15 +60,17 @@ def start(
     from shunter.runtime import log
     from shunter.runtime.config import settings
     from shunter.runtime.host import check_node_name, memory_mib, node_identity
+    from shunter.runtime.variables import naming_variables
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
 
     log.configure("node")
-    config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
     node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
-    traits = read_traits(pool, rack, label)
+    with naming_variables():
+        config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
+        traits = read_traits(pool, rack, label)
+        keys, store = Keys(config.cluster), Store(config.redis)
     source = open_source(gpus, node=node)
-    keys, store = Keys(config.cluster), Store(config.redis)
     folder = config.home / "nodes" / node
 
     def describe(incarnation: str) -> Node:

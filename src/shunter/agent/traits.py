@@ -36,7 +36,7 @@ def trait_options(command: F) -> F:
 
 
 def read_traits(pool: str | None, rack: str | None, label: Iterable[str]) -> Traits:
-    """Return the traits once they are checked. Raises InvalidInput naming the option's field."""
+    """Return the traits once they are checked; an empty pool or rack is none. Raises InvalidInput naming the option."""
     from shunter.domain.words import check_labels, check_word, read_pairs
 
     labels = check_labels(read_pairs(label), field="label")

@@ -12,6 +12,7 @@ import click
 from shunter.cli.connect import connect
 from shunter.cli.options import duration, gpu_count, json_option
 from shunter.cli.output import end_line, exit_status, print_json, warn, write
+from shunter.cli.unknown import warn_of_unknown
 from shunter.errors import InvalidInput, ShunterError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class SubmitCommand(click.Command):
 @click.option("--label", multiple=True, metavar="K=V", help="Only nodes with this label (repeatable).")
 @click.option("--avoid", multiple=True, metavar="NODE,...", help="Not on these nodes (repeatable).")
 @click.option("--pool", metavar="NAME", help="Only nodes of this pool.")
-@click.option("--within", type=click.Choice(["rack", "island"]), help="All GPUs in one rack, or NVLink island.")
+@click.option("--within", type=click.Choice(["rack", "island"]), help="All in one rack, or GPUs in one NVLink island.")
 @click.option("--name", metavar="TEXT", help="Name (default: the program's or the script's).")
 @click.option("--time", type=duration("time"), metavar="2h", help="Time limit (default: none).")
 @click.option("--expect", type=duration("expect"), metavar="1h", help="How long it is thought to run.")
@@ -102,9 +103,11 @@ def submit(
         views = client.submit_many(specs)
         if as_json:
             print_json(views if is_list else views[0])
+            warn_of_unknown(client, views)
             return 0
         for view in views:
             click.echo(f"submitted job {view.id}", err=follow)  # with --follow, stdout is the job's
+        warn_of_unknown(client, views)
         _say_what_is_missing(client, views, followed=follow)
         return _follow(client, views[0].id) if follow else 0
 
@@ -211,7 +214,7 @@ def _chosen(env: tuple[str, ...]) -> dict[str, str]:
 
 
 def _say_what_is_missing(client: Client, views: list[JobView], *, followed: bool) -> None:
-    """Tell why nothing may happen for long: no node, no leader or, for a *followed* job, no free GPUs."""
+    """Tell why nothing may happen for long: no node, no working leader or, for a *followed* job, no free GPUs."""
     if not any(view.state == "queued" for view in views):
         return
     try:
@@ -223,6 +226,8 @@ def _say_what_is_missing(client: Client, views: list[JobView], *, followed: bool
         warn(f"{jobs}: no node has joined yet; `shunter node start` adds one")
     elif not cluster.leader:
         warn(f"{jobs}: no coordinator leads now; `shunter coordinator` starts one")
+    elif cluster.failing is not None:
+        warn(f"{jobs}: the scheduler fails ({cluster.failing.error}); `shunter cluster` says since when")
     elif followed and cluster.free_gpus < views[0].gpus:
         warn(f"it waits for GPUs ({cluster.free_gpus} of {cluster.gpus} free); `shunter show {views[0].id}` says why")
 

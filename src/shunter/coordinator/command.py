@@ -10,8 +10,11 @@ import click
 
 
 @click.command(short_help="Run a coordinator (one of several leads).")
-@click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
-@click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
+@click.option(
+    "--redis", envvar="SHUNTER_REDIS", metavar="URL",
+    help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).",
+)  # fmt: skip
+@click.option("--cluster", envvar="SHUNTER_CLUSTER", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
 @click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
 @click.option(
     "--policy",
@@ -35,14 +38,16 @@ def coordinator(redis: str | None, cluster: str | None, home: str | None, policy
     from shunter.dispatch.celery import CeleryDispatcher
     from shunter.runtime import log
     from shunter.runtime.config import settings
+    from shunter.runtime.variables import naming_variables
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
 
     log.configure("coordinator")
-    config = settings(cluster=cluster, redis=redis, home=home)
-    keys = Keys(config.cluster)
-    store = Store(config.redis)
-    source = PolicySource(policy or None, config.home)
+    with naming_variables():
+        config = settings(cluster=cluster, redis=redis, home=home)
+        keys = Keys(config.cluster)
+        store = Store(config.redis)
+        source = PolicySource(policy or None, config.home)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     loop = Loop(store, keys, CeleryDispatcher(config.redis, keys), source, name)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -25,6 +25,7 @@ TRUST_S: Final = 2.5
 """How long after we asked for it a lease of LEASE_MS is taken for ours, without another look."""
 STANDBY_S: Final = 0.5
 RETRY_S: Final = 0.25
+FAILED_S: Final = 1.0
 
 log = structlog.get_logger("coordinator")
 
@@ -59,6 +60,10 @@ class Loop:
             except Unavailable as error:
                 log.warning("store unavailable", error=str(error))
                 self.stop.wait(RETRY_S)
+            except Exception:
+                # Ending would only have another process fail on the same. The lease outlives the pause.
+                log.exception("coordinator failed; it begins anew")
+                self.stop.wait(FAILED_S)
 
     def _lead(self, leadership: Leadership) -> None:
         coordinator = Coordinator(

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from shunter.coordinator.trouble import one_line
 from shunter.errors import InvalidInput
 from shunter.runtime.policy_diff import differences, summary
 from shunter.runtime.policy_file import SHIPPED, PolicyText, load_policy, locate
@@ -58,6 +59,8 @@ class PolicySource:
             return self._take(_load(self._path))
         except InvalidInput as error:
             return self._refuse(str(error))
+        except Exception as error:  # a part that does not import, say: whatever it is, the policy before is sound
+            return self._refuse(f"policy: {self._path}: cannot be read: {one_line(error)}", error)
 
     def in_force(self, published: bytes | None, leader: str, epoch: int) -> PolicyInForce:
         """Return what *leader* is to publish; *published* is what there was before, which may be of the same policy."""
@@ -68,7 +71,7 @@ class PolicySource:
 
     def _choose(self) -> None:
         """Take the home's file once it is there, and for good: one that vanishes is an error, not the default."""
-        if self._home_file is not None and self._home_file.exists():
+        if self._home_file is not None and _fingerprint(self._home_file):
             self._path, self._home_file = self._home_file, None
 
     def _take(self, new: PolicyText) -> bool:
@@ -80,10 +83,10 @@ class PolicySource:
             log.info("policy is as it was", source=new.source)
         return bool(was_wrong) or new != before
 
-    def _refuse(self, why: str) -> bool:
+    def _refuse(self, why: str, unexpected: Exception | None = None) -> bool:
         if why == self.error:
             return False
-        log.error("policy refused, the one before stays in force", error=why)
+        log.error("policy refused, the one before stays in force", error=why, exc_info=unexpected)
         self.error = why
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -11,13 +12,14 @@ import structlog
 
 from shunter.coordinator.follower import Changes, Follower, before
 from shunter.coordinator.policy_source import PolicySource
+from shunter.coordinator.trouble import Trouble
 from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
 from shunter.domain.event import Event, Placed, Returned
 from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
 from shunter.domain.node import SILENT_AFTER_MS
 from shunter.domain.phase import HOLDS_GPUS, Allocation, Reserved
 from shunter.errors import StaleLeader, Unavailable
-from shunter.scheduling.cycle import cycle
+from shunter.scheduling.cycle import Cycle, cycle
 from shunter.scheduling.plan import Decision, Plan
 from shunter.scheduling.policy import Policy
 from shunter.store import commands
@@ -38,7 +40,9 @@ log = structlog.get_logger("coordinator")
 class Coordinator:
     """A leader under *leadership*. Raises StaleLeader when it no longer leads, Unavailable when the store is away.
 
-    *numbers* makes its allocation ids unique within the epoch, so whoever leads on in the same epoch goes on with them.
+    Whatever else is raised in its work does not end it: nothing new starts, people are told, and it tries again at the
+    next change and, ever more rarely, by itself. *numbers* makes its allocation ids unique within the epoch, so whoever
+    leads on in the same epoch goes on with them.
     """
 
     def __init__(
@@ -62,13 +66,18 @@ class Coordinator:
         self._published: tuple[object, ...] | None = None
         self._published_at = self._usage_at = 0.0
         self._pass_due = False
+        self._trouble = Trouble()
+        self._reread_due = False
+        self._blind = True
+        """The view may lack something: nothing may be placed by it, nor its use published."""
         self.follower = Follower(store, keys, policy)
 
     def begin(self) -> None:
         """Rebuild the view and do whatever an earlier leader left undone."""
-        self._rebuild()
-        self.check_nodes()
-        self.publish_usage()
+        with self._surviving(blind=True):
+            self._rebuild()
+            self.check_nodes()
+            self.publish_usage()
         self._act(Changes())
         log.info("leading", epoch=self._leadership.epoch, jobs=len(self.follower.records))
 
@@ -79,25 +88,54 @@ class Coordinator:
         self._pass_due = True
 
     def _rebuild(self) -> None:
+        self._blind = True  # until all has been read
         self.follower.rebuild()
         self.use(self.policy)
+        self._blind = self._reread_due = False
+
+    @contextmanager
+    def _surviving(self, *, blind: bool) -> Iterator[None]:
+        """Note what is raised inside instead of ending with it. *blind*: it may have left the view half changed.
+
+        The view is read anew once before the first retry even if not: what is wrong may be in this process only.
+        """
+        try:
+            yield
+        except (StaleLeader, Unavailable):
+            raise
+        except Exception as error:
+            self._reread_due |= self._trouble.failed(error, time.monotonic()) or blind
+            self._blind |= blind
 
     def step(self, entries: list[Entry]) -> None:
         """Follow *entries*, and act on what they changed."""
-        self._act(self.follower.follow(entries))
+        changes = Changes()
+        with self._surviving(blind=True):
+            changes = self.follower.follow(entries)
+            if changes.reread:
+                self._rebuild()
+        self._act(changes)
 
     def tick(self) -> None:
         """Once a second: notice silent nodes, due retries and patience that ended, and forget old jobs."""
         changes = Changes()
-        view = self.follower.view
-        now_s = time.time()
-        due = bool(view.delayed) and view.delayed.peekitem(0)[0][0] <= now_s
+        with self._surviving(blind=True):
+            changes.decide = self._look_around()
+        self._act(changes)
+
+    def _look_around(self) -> bool:
+        """Return whether a pass is due though nothing was followed."""
+        retry = self._trouble.due(time.monotonic())
+        if retry and self._reread_due:
+            self._rebuild()
+        delayed, now_s = self.follower.view.delayed, time.time()
+        due = bool(delayed) and delayed.peekitem(0)[0][0] <= now_s
         again = self._plan is not None and self._plan.again_s is not None and self._plan.again_s <= now_s
-        changes.decide = self.check_nodes() or due or again
-        if time.monotonic() - self._usage_at >= USAGE_EVERY_S:
+        changed = self.check_nodes()
+        if time.monotonic() - self._usage_at >= USAGE_EVERY_S and not self._blind:
             self.publish_usage()
         self._store.run(commands.forget(self._keys, keep_s=RETENTION_S, keep=RETENTION_JOBS))
-        self._act(changes)
+        return changed or due or again or retry
 
     def check_nodes(self) -> bool:
         """Note which nodes are silent; return whether that changed. Rebuilds a view that fell behind the stream."""
@@ -121,9 +159,8 @@ class Coordinator:
         hints: dict[Destination, list[Hint]] = {}
         for name, incarnation in changes.restarted:
             self._bury_queue(name, incarnation)
-        if changes.decide or self._pass_due:
+        if (changes.decide or self._pass_due) and not self._blind:
             self._pass_due = False
-            self._take_back()
             for job_id, record in self._pass():
                 _address(hints, job_id, record)
         for job_id, record in changes.tell.items():
@@ -148,8 +185,18 @@ class Coordinator:
 
     def _pass(self) -> list[tuple[JobId, Record]]:
         """One scheduling pass; return what was placed."""
-        now_s = time.time()
-        found = cycle(self.follower.view, now_s)
+        placed: list[tuple[JobId, Record]] = []
+        with self._surviving(blind=True):
+            self._take_back()
+            now_s, found = time.time(), None
+            with self._surviving(blind=False):
+                found = cycle(self.follower.view, now_s)
+            if found is not None:
+                placed = self._carry_out(found, now_s)
+                self._trouble.worked()
+        return placed
+
+    def _carry_out(self, found: Cycle, now_s: float) -> list[tuple[JobId, Record]]:
         self._plan = found.plan
         for violation in found.violations:
             log.error("plan violates a rule", job=violation.job_id, rule=violation.rule, detail=violation.detail)
@@ -184,17 +231,22 @@ class Coordinator:
     def publish(self) -> None:
         """Say why jobs wait, at most five times a second and only when it changed."""
         now = time.monotonic()
-        if not self.unpublished or self._plan is None or now - self._published_at < PUBLISH_EVERY_S:
+        if not self.unpublished or now - self._published_at < PUBLISH_EVERY_S:
             return
-        decision = Decision(self._leadership.epoch, time.time(), self._plan.refusals, self._plan.reservations)
-        self._put(commands.put_decision(self._keys, self._leadership, msgspec.json.encode(decision)))
-        self._published, self._published_at = _said(self._plan), now
+        said = self._said
+        self._put(commands.put_decision(self._keys, self._leadership, msgspec.json.encode(self._decision())))
+        self._published, self._published_at = said, now
+
+    def _decision(self) -> Decision:
+        plan = self._plan or Plan((), ())
+        return Decision(self._leadership.epoch, time.time(), plan.refusals, plan.reservations, self._trouble.said)
 
     def publish_usage(self) -> None:
         """Write down who has used how much, for the next leader."""
         usage = self.follower.usage(time.time())
-        self._put(commands.put_usage(self._keys, self._leadership, msgspec.json.encode(usage)))
-        self._usage_at = time.monotonic()
+        if usage is not None:
+            self._put(commands.put_usage(self._keys, self._leadership, msgspec.json.encode(usage)))
+            self._usage_at = time.monotonic()
 
     def publish_policy(self, source: PolicySource) -> None:
         """Say which policy is in force, and what is wrong with the file if it is not the one that the file has now."""
@@ -208,12 +260,14 @@ class Coordinator:
 
     @property
     def unpublished(self) -> bool:
-        return self._plan is not None and _said(self._plan) != self._published
+        return self._said not in (None, self._published)
 
-
-def _said(plan: Plan) -> tuple[object, ...]:
-    """Return what people are told of *plan*."""
-    return plan.refusals, plan.reservations
+    @property
+    def _said(self) -> tuple[object, ...] | None:
+        """What people are to be told: nothing before the first pass, but that it fails."""
+        if self._plan is None:
+            return None if self._trouble.said is None else (self._trouble.said,)
+        return self._plan.refusals, self._plan.reservations, self._trouble.said
 
 
 def _address(hints: dict[Destination, list[Hint]], job_id: JobId, record: Record) -> None:

@@ -15,13 +15,15 @@ class NoNodes(Struct, frozen=True, tag="no_nodes"):
 
 
 class NotEnoughFree(Struct, frozen=True, tag="not_enough_free"):
-    """The job fits the cluster, not what is free now. *best_free_gpus* is the most free on one schedulable node."""
+    """The job fits the cluster, not what is free now. *best_free_gpus* is the most free on one schedulable node,
+    *best_free_in_island* the most in one NVLink island, for jobs that ask for one."""
 
     nodes_wanted: int
     gpus_per_node: int
     nodes_that_fit: int
     best_free_gpus: int
     free_gpus: int
+    best_free_in_island: int | None = None
 
 
 class NeverFits(Struct, frozen=True, tag="never_fits"):
@@ -55,7 +57,16 @@ class NotYetSeen(Struct, frozen=True, tag="not_yet_seen"):
     """No scheduling pass has looked at the job yet (or no coordinator leads)."""
 
 
-Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | InLine | BackingOff | NotYetSeen
+class SchedulerFails(Struct, frozen=True, tag="scheduler_fails"):
+    """The leader's work fails, so nothing new starts: *times* since *since_s* (wall clock), the last with *error*, one
+    line."""
+
+    since_s: float
+    times: int
+    error: str
+
+
+Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | InLine | BackingOff | NotYetSeen | SchedulerFails
 
 
 def render(reason: Reason) -> str:  # one row per reason, and a checker that sees a missing one
@@ -65,14 +76,8 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             return "no node has joined yet"
         case NoNodes(cordoned=cordoned, silent=silent):
             return f"no node takes work: {cordoned} cordoned, {silent} silent"
-        case NotEnoughFree(nodes_wanted=1, gpus_per_node=0):
-            return "waits for free cores or memory"
-        case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best) if best >= gpus:
-            return f"{best} GPUs free on one node, but not the cores or memory asked for"
-        case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best, free_gpus=free):
-            return f"{best} of {gpus} GPUs free on one node ({free} in all)"
-        case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
-            return _gang_waits(nodes, gpus, fit)
+        case NotEnoughFree():
+            return _not_enough(reason)
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
@@ -82,14 +87,48 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             return f"retry {retries + 1} after a pause"
         case NotYetSeen():
             return "waits for the next scheduling pass"
+        case SchedulerFails(since_s=since_s):
+            return f"scheduler: {render_failure(reason, _utc(since_s))}"
         case _:
             assert_never(reason)
+
+
+def _not_enough(reason: NotEnoughFree) -> str:
+    match reason:
+        case NotEnoughFree(nodes_wanted=1, gpus_per_node=0):
+            return "waits for free cores or memory"
+        case NotEnoughFree(best_free_in_island=int(island)):
+            return _island_waits(reason, island)
+        case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best) if best >= gpus:
+            return f"{best} GPUs free on one node, but not the cores or memory asked for"
+        case NotEnoughFree(nodes_wanted=1, gpus_per_node=gpus, best_free_gpus=best, free_gpus=free):
+            return f"{best} of {gpus} GPUs free on one node ({free} in all)"
+        case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
+            return _gang_waits(nodes, gpus, fit)
+
+
+def render_failure(failing: SchedulerFails, since: str) -> str:
+    """Return *failing* in words; *since* is its time for whoever reads it."""
+    times = f"{failing.times} time{'s' * (failing.times != 1)}"
+    return f"failing since {since}, {times} ({failing.error}); nothing new starts; see the coordinator's log"
+
+
+def _utc(at_s: float) -> str:
+    minutes, seconds = divmod(int(at_s) % 86_400, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"
 
 
 def _behind(job: int, *, in_line: bool) -> str:
     if in_line:
         return f"waits behind job {job}, which goes first (the policy has no backfill)"
     return f"the free GPUs are kept for job {job}, which goes first"
+
+
+def _island_waits(reason: NotEnoughFree, island: int) -> str:
+    if island >= reason.gpus_per_node:
+        return f"{island} GPUs free in one NVLink island, but not the cores or memory asked for"
+    free = f"{reason.best_free_gpus} on one node, {reason.free_gpus} in all"
+    return f"{island} of {reason.gpus_per_node} GPUs free in one NVLink island ({free})"
 
 
 def _gang_waits(nodes: int, gpus: int, fit: int) -> str:

@@ -9,7 +9,7 @@ from shunter.domain.job import Job, Launch, in_gpus
 from shunter.domain.node import Node
 from shunter.domain.outcome import Outcome
 from shunter.domain.phase import Ended, PastAttempt, Phase, Queued, Reserved, Running
-from shunter.domain.reason import Reason, render
+from shunter.domain.reason import Reason, SchedulerFails, render
 
 
 class JobView(Struct, frozen=True, omit_defaults=True):
@@ -97,7 +97,8 @@ class EventView(Struct, frozen=True, omit_defaults=True):
 
 
 class ClusterView(Struct, frozen=True):
-    """The cluster in one look. *leader* is empty when no coordinator leads now."""
+    """The cluster in one look. *leader* is empty when no coordinator leads now; *failing* if it leads and starts
+    nothing, because its work fails."""
 
     cluster: str
     version: str
@@ -108,6 +109,7 @@ class ClusterView(Struct, frozen=True):
     free_gpus: int | float
     active_jobs: int
     redis_version: str
+    failing: SchedulerFails | None = None
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):

@@ -17,7 +17,8 @@ _WORD: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MOST - 1}}}", re.ASCI
 def check_word(field: str, value: str) -> str:
     """Return *value*; raise InvalidInput naming *field* unless it has the form of a name."""
     if not _WORD.fullmatch(value):
-        raise InvalidInput(f"{field}: expected {FORM}, got {value!r:.80}", field=field, fix="write it without the rest")
+        fix = "write it without the rest" if value else "give a name, or leave it out"
+        raise InvalidInput(f"{field}: expected {FORM}, got {value!r:.80}", field=field, fix=fix)
     return value
 
 

@@ -8,10 +8,16 @@ import click
 @click.command(short_help="Run a gateway (the HTTP API; any number).")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8470, show_default=True, type=click.IntRange(1, 65_535), help="Port to listen on.")
-@click.option("--redis", metavar="URL", help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).")
-@click.option("--cluster", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
+@click.option(
+    "--redis", envvar="SHUNTER_REDIS", metavar="URL",
+    help="Redis of the cluster (default: SHUNTER_REDIS, else the home's own).",
+)  # fmt: skip
+@click.option("--cluster", envvar="SHUNTER_CLUSTER", help="Name of the cluster (default: SHUNTER_CLUSTER, else main).")
 @click.option("--home", type=click.Path(file_okay=False), help="State folder (default: SHUNTER_HOME).")
-@click.option("--storage", metavar="DIR", help="Folder for jobs' logs and checkpoints, the same on every node.")
+@click.option(
+    "--storage", envvar="SHUNTER_STORAGE", metavar="DIR",
+    help="Folder for jobs' logs and checkpoints, the same on every node.",
+)  # fmt: skip
 @click.option("--token-file", type=click.Path(dir_okay=False), help="Bearer token (default: token in the home).")
 def gateway(
     host: str,
@@ -38,13 +44,15 @@ def gateway(
     from shunter.gateway.service import Service
     from shunter.runtime import log
     from shunter.runtime.config import settings
+    from shunter.runtime.variables import naming_variables
     from shunter.store.redis import AsyncStore
 
     log.configure("gateway")
-    config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
+    with naming_variables():
+        config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
+        store = AsyncStore(config.redis)
+        service = Service(store, config, getpass.getuser())
     token = load_or_make_token(Path(token_file) if token_file else config.home / "token")
-    store = AsyncStore(config.redis)
-    service = Service(store, config, getpass.getuser())
     app = make_app(service, Hub(store, service.keys), token)
     uvicorn.run(
         app, host=host, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning",

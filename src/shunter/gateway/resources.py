@@ -76,15 +76,17 @@ def _models(spec: JobSpec, gpus: int) -> tuple[str, ...]:
     given = spec.gpu_model.split("|") if isinstance(spec.gpu_model, str) else spec.gpu_model
     models = sorted({model.strip() for model in given})
     if not 1 <= len(models) <= MAX_MODELS:
+        fix = "name fewer" if models else "name one, or leave it out"
         raise InvalidInput(
-            f"gpu_model: expected 1 to {MAX_MODELS} models, got {len(models)}", field="gpu_model", fix="name fewer"
+            f"gpu_model: expected 1 to {MAX_MODELS} models, got {len(models)}", field="gpu_model", fix=fix
         )
     for model in models:
         if not _MODEL.fullmatch(model):
+            whole = f" in {spec.gpu_model!r:.80}" if len(given) > 1 else ""
             raise InvalidInput(
-                f"gpu_model: expected a model of up to 64 characters, got {model!r:.80}",
+                f"gpu_model: expected a model (1 to 64 letters, digits, spaces and ._/()+-), got {model!r:.80}{whole}",
                 field="gpu_model",
-                fix="write H100, or A100|H100; `shunter nodes` shows the models",
+                fix="write H100, or A100|H100 where either will do; `shunter nodes` shows the models",
             )
     if not gpus:
         raise InvalidInput(
@@ -97,7 +99,7 @@ def _models(spec: JobSpec, gpus: int) -> tuple[str, ...]:
 
 def _avoid(given: str | list[str]) -> tuple[NodeName, ...]:
     texts = [given] if isinstance(given, str) else given
-    names = sorted({name.strip() for text in texts for name in text.split(",") if name.strip()})
+    names = sorted({name.strip() for text in texts for name in text.split(",")})
     if len(names) > MAX_AVOIDED:
         raise InvalidInput(
             f"avoid: expected at most {MAX_AVOIDED} nodes, got {len(names)}",
@@ -108,6 +110,13 @@ def _avoid(given: str | list[str]) -> tuple[NodeName, ...]:
 
 
 def _within(spec: JobSpec) -> Within:
+    """Whole nodes of a job without GPUs may be in one rack; an island is one of GPUs."""
+    if spec.within is Within.ISLAND and not spec.gpus:
+        raise InvalidInput(
+            "within: expected none or rack for a job without GPUs, got island",
+            field="within",
+            fix="an island is of GPUs that NVLink joins: ask for a GPU, or leave within out",
+        )
     if spec.within is Within.ISLAND and spec.nodes > 1:
         raise InvalidInput(
             f"within: expected rack for a job on {spec.nodes} nodes, got island",

@@ -16,18 +16,18 @@ from shunter import __version__
 from shunter.domain.admission import check_fits_ever
 from shunter.domain.event import Cancelled, Event, StopAsked
 from shunter.domain.ids import JobId
-from shunter.domain.job import PRIORITY_RANK, WHOLE_GPU, Job, JobSpec, Submission, in_gpus
+from shunter.domain.job import WHOLE_GPU, Job, JobSpec, Submission, in_gpus
 from shunter.domain.node import SILENT_AFTER_MS, Node
 from shunter.domain.phase import LIVE, Ended, Queued, StopCause, Stopping
-from shunter.domain.reason import BackingOff, NotYetSeen, Reason, render
+from shunter.domain.reason import NotYetSeen, Reason, render
 from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
 from shunter.errors import Conflict, NotFound, RequestTooLarge, Unavailable
 from shunter.gateway.feed import Feed, view_event
 from shunter.gateway.inventory import free_milli, in_pools, pools_of
+from shunter.gateway.reasons import Reasons
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
 from shunter.runtime.policy_report import PolicyInForce
-from shunter.scheduling.plan import Decision
 from shunter.store import commands
 from shunter.store.codec import Record
 from shunter.store.keys import Keys
@@ -38,7 +38,6 @@ SCAN_CHUNK: Final = 500
 SCAN_MOST: Final = 10_000
 CANCEL_TRIES: Final = 20
 
-_decode_decision = msgspec.json.Decoder(Decision).decode
 _decode_policy = msgspec.json.Decoder(PolicyInForce).decode
 
 
@@ -140,7 +139,7 @@ class Service:
         )
         if job is None or record is None:
             raise unknown_job(job_id)
-        view = self._view(job, record.phase, time.time(), _reason(job, record, _read_decision(decision)))
+        view = self._view(job, record.phase, time.time(), Reasons(decision).of(job, record.phase))
         return replace(view, launch=launch), event
 
     async def jobs(
@@ -157,7 +156,7 @@ class Service:
         event, decision, last = await self.store.run_all(
             commands.last_event(self.keys), commands.decision(self.keys), commands.last_job(self.keys)
         )
-        refusals, now = _read_decision(decision), time.time()
+        reasons, now = Reasons(decision), time.time()
         found: list[JobView] = []
         scanned, at = 0, min(cursor or last + 1, last + 1) if everything else cursor or 0
         while scanned < SCAN_MOST:
@@ -171,7 +170,7 @@ class Service:
                     continue
                 wanted = (not states or state_of(record.phase) in states) and user in (None, job.user)
                 if wanted and name in (None, job.name):
-                    found.append(self._view(job, record.phase, now, _reason(job, record, refusals)))
+                    found.append(self._view(job, record.phase, now, reasons.of(job, record.phase)))
                     if len(found) == limit:
                         return Page(found, str(at), event)
             scanned += len(ids)
@@ -252,20 +251,24 @@ class Service:
 
     async def cluster(self) -> ClusterView:
         views = await self.nodes()
-        leader, active, now_ms = await self.store.run_all(
-            commands.leader(self.keys), commands.active_count(self.keys), commands.store_time(self.keys)
+        leader, active, now_ms, decision = await self.store.run_all(
+            commands.leader(self.keys),
+            commands.active_count(self.keys),
+            commands.store_time(self.keys),
+            commands.decision(self.keys),
         )
-        leads = int(leader.get("until_ms", 0)) > now_ms
+        leads, epoch = int(leader.get("until_ms", 0)) > now_ms, int(leader.get("epoch", 0))
         return ClusterView(
             self.settings.cluster,
             __version__,
             leader.get("name", "") if leads else "",
-            int(leader.get("epoch", 0)),
+            epoch,
             len(views),
             sum(len(view.node.gpus) for view in views),
             in_gpus(sum(round(view.free_gpus * WHOLE_GPU) for view in views if view.state == "ready")),
             active,
             await self.store.run(commands.redis_version(self.keys)),
+            Reasons(decision).failing(epoch) if leads else None,
         )
 
     async def policy(self) -> PolicyInForce:
@@ -309,18 +312,3 @@ def _put(path: str, text: bytes) -> None:
 
 def unknown_job(job_id: int) -> NotFound:
     return NotFound(f"job {job_id}: unknown", field="id", fix="see `shunter queue --all`")
-
-
-def _read_decision(text: bytes | None) -> dict[tuple[int, Any], Reason]:
-    if text is None:
-        return {}
-    return {(one.rank, one.request): one.reason for one in _decode_decision(text).refusals}
-
-
-def _reason(job: Job, record: Record, refusals: dict[tuple[int, Any], Reason]) -> Reason | None:
-    phase = record.phase
-    if not isinstance(phase, Queued):
-        return None
-    if phase.not_before_s > time.time():
-        return BackingOff(phase.not_before_s, phase.retries)
-    return refusals.get((PRIORITY_RANK[job.priority], job.request), NotYetSeen())

@@ -40,6 +40,9 @@ HEALTHY_AFTER_S: Final = 30.0
 BACKOFF_CAP_S: Final = 10.0
 CHECK_S: Final = 0.2
 
+SAID_BY_US: Final = frozenset({"SHUNTER_REDIS", "SHUNTER_URL", "SHUNTER_POOL", "SHUNTER_RACK", "SHUNTER_LABELS"})
+"""Variables that the roles do not get: what they say is another cluster's, or was read by `up` and is passed on."""
+
 log = structlog.get_logger("up")
 
 
@@ -165,7 +168,7 @@ class LocalCluster:
         self.redis.start(log=logs / "redis.log")
         earlier = self._incarnations()
         load_or_make_token(self.home / "token")
-        env = {name: value for name, value in os.environ.items() if name not in ("SHUNTER_REDIS", "SHUNTER_URL")}
+        env = {name: value for name, value in os.environ.items() if name not in SAID_BY_US}
         env |= {"SHUNTER_HOME": str(self.home), "SHUNTER_CLUSTER": self.cluster}
         common = ["--home", str(self.home), "--cluster", self.cluster]
         commands = {

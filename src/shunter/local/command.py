@@ -76,13 +76,15 @@ def up(
     from shunter.runtime import log
     from shunter.runtime.host import check_node_name
     from shunter.runtime.paths import default_home
+    from shunter.runtime.variables import naming_variables
 
     folder = Path(home).expanduser().absolute() if home else default_home()
     node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
     # Fail now, with the reason, rather than in the log of a role.
-    plan = NodePlan(node, gpus, traits=read_traits(pool, rack, label))
+    with naming_variables():
+        plan = NodePlan(node, gpus, traits=read_traits(pool, rack, label))
+        PolicySource(policy or None, folder)
     open_source(gpus, node=node).close()
-    PolicySource(policy or None, folder)
     if detach:
         _detach(folder)
         return

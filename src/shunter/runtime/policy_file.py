@@ -40,6 +40,7 @@ KEYS: Final = (
     "order", "age-bound", "placement", "backfill", "keep-whole", "pools", "classes", "strict",
     "share-all-below", "fair-share", "teams", "users", "estimate", "ties", "seed",
 )  # fmt: skip
+_FIX: Final = "give the path of a policy file; `shunter policy show default` prints one to begin with"
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,30})?) ?%")
 _UNIT: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,30})?(?:[eE]-?[0-9]{1,3})?")
 
@@ -61,7 +62,7 @@ def load_policy(path_or_name: str | Path) -> PolicyText:
     """Return the policy in a file, or the shipped one of that name, with its text. Raises InvalidInput."""
     path = locate(path_or_name)
     source = f"{path.stem} (shipped)" if path.parent == SHIPPED else str(path)
-    text = read_text(path, field="policy")
+    text = read_text(path, field="policy", fix=_FIX)
     return PolicyText(parse_policy(text, source), text, source)
 
 
@@ -69,6 +70,12 @@ def locate(path_or_name: str | Path) -> Path:
     """Return the file that is meant: the one at this path, else the shipped one of this name. Raises InvalidInput."""
     path = Path(path_or_name).expanduser()
     given = str(path_or_name)
+    if not given.strip():
+        raise InvalidInput(
+            f"policy: expected a file or the name of a shipped policy, got {given!r}",
+            field="policy",
+            fix=f"shipped are {', '.join(shipped())}",
+        )
     if path.is_file() or "/" in given or path.suffix:
         return path
     if given in shipped():

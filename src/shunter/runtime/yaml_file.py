@@ -184,15 +184,16 @@ def parse_yaml(text: str, source: str) -> Value | None:
     return None if value is None or value.shown == "nothing" else value
 
 
-def read_text(path: Path, *, field: str) -> str:
-    """Return the file at *path*. Raises InvalidInput if it cannot be read, is no UTF-8, or has over 1 MiB."""
+def read_text(path: Path, *, field: str, fix: str) -> str:
+    """Return the file at *path*. Raises InvalidInput if it cannot be read (*fix*), is no UTF-8, or has over 1 MiB."""
     if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for a writer
-        raise InvalidInput(f"{field}: {path}: expected a file", field=field, fix="give the path of a text file")
+        raise InvalidInput(f"{field}: {path}: expected a file", field=field, fix=fix)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InvalidInput(f"{field}: {path}: {(error.strerror or str(error)).lower()}", field=field) from error
+        why = (error.strerror or str(error)).lower()
+        raise InvalidInput(f"{field}: {path}: {why}", field=field, fix=fix) from error
     if len(content) > MAX_FILE_BYTES:
         raise InvalidInput(f"{field}: {path}: expected at most {MAX_FILE_BYTES // 2**20} MiB, got more", field=field)
     try:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice, takewhile
+from typing import Final
 
 from msgspec import Struct
 
@@ -26,8 +27,8 @@ from shunter.scheduling.free_now import FreeNow
 from shunter.scheduling.keeper import Bars, Spoilt
 from shunter.scheduling.lanes import Ask, Pending
 from shunter.scheduling.plan import Reservation
-from shunter.scheduling.shelves import Ref, tightly
-from shunter.scheduling.soonest import End, Soonest, ends, outlook, soonest
+from shunter.scheduling.shelves import Ref, least_level, tightly
+from shunter.scheduling.soonest import End, ends, outlook, soonest
 from shunter.scheduling.territory import Tier, avoided, territory
 from shunter.scheduling.view import View
 
@@ -38,21 +39,29 @@ Found = tuple[list[Ready], list[NodeName]]
 """(chosen nodes, the odd last member's at the end; those that would be as good as them by then)."""
 
 
+_NO_BAR: Final = math.inf, JobId(0)
+
+
 class Hold(Struct):
-    """What will be left over on a node, once the job that it is kept for is there."""
+    """What will be left over on a node, once the job that it is kept for is there. *shared* are devices of which others
+    will hold a part then, so that a job that takes whole ones does not count on them."""
 
     gpus: int
     cpus: int
     memory_mib: int
+    shared: frozenset[int]
 
     def leaves(self, share: NodeShare) -> bool:
-        """Return whether *share* is left over. A share of a device counts as all of it."""
-        return self.gpus >= len(share.gpus) and self.cpus >= share.cpus and self.memory_mib >= share.memory_mib
+        """Return whether *share* is left over. A share of a device counts as all of it, unless that one is shared."""
+        return self.gpus >= self._devices(share) and self.cpus >= share.cpus and self.memory_mib >= share.memory_mib
 
     def take(self, share: NodeShare) -> None:
-        self.gpus -= len(share.gpus)
+        self.gpus -= self._devices(share)
         self.cpus -= share.cpus
         self.memory_mib -= share.memory_mib
+
+    def _devices(self, share: NodeShare) -> int:
+        return 0 if self.shared.issuperset(share.gpus) else len(share.gpus)
 
 
 class Kept(Struct):
@@ -82,6 +91,8 @@ class Backfill:
         self._count: Counter[frozenset[str]] = Counter()
         self._kept: list[Kept] = []
         self._lengths: dict[JobId, float] = {}
+        self._firm: dict[Request, dict[NodeName, tuple[float, JobId]]] = {}
+        self._no_spare: list[Kept] | None = None
 
     @property
     def made(self) -> tuple[Reservation, ...]:
@@ -102,9 +113,7 @@ class Backfill:
 
     def spoils(self, shares: tuple[NodeShare, ...], length_s: float) -> Spoilt | None:
         """As `Keeper.spoils`. Reservations are worked out here, when the first job behind them would fit."""
-        waiting, self._waiting = self._waiting, []
-        for ask, pending in waiting:
-            self._reserve(ask, pending)
+        self._reserve_waiting()
         used = {share.node for share in shares}
         for kept in self._late(length_s):
             lost = sum(not kept.holds[share.node].leaves(share) for share in shares if share.node in kept.holds)
@@ -114,8 +123,57 @@ class Backfill:
             used.update(spare[:lost])  # as `started` will: one node cannot stand in for two reservations
         return None
 
+    def holds_back(self, ask: Ask) -> JobId | None:
+        """As `Keeper.holds_back`. Reservations are worked out here too."""
+        request = ask.request
+        gpus, missing, least = request.gpus_per_node, request.nodes, least_level(request, request.gpus_per_node)
+        if not gpus or request.last_gpus or request.gpu_milli < WHOLE_GPU:
+            return None
+        self._reserve_waiting()
+        shortest_s, bars = self._shortest_s(ask), self._firm_bars(request)
+        if not bars:
+            return None
+        out, blockers = avoided(self._view, ask), set()
+        for at, _, profile, refs in self._free.rooms(territory(self._view, ask).kinds).rooms:
+            if at >= least and profile.fits(request, gpus):
+                for _, name in refs:
+                    until_s, job_id = bars.get(name, _NO_BAR)
+                    if until_s < shortest_s:
+                        blockers.add((-until_s, job_id))
+                    elif name not in out:
+                        missing -= 1
+                        if not missing:
+                            return None
+        return min(blockers)[1] if blockers else None  # for whom the longest run would do no harm
+
+    def _shortest_s(self, ask: Ask) -> float:
+        """Return how long the shortest job of *ask* is thought to run at least, wherever it runs."""
+        policy, lengths = self._view.policy, ask.lengths
+        whole = bool(territory(self._view, ask).whole)
+        return min(estimate.length_s(said_s, policy, whole_nodes=whole) for said_s in (lengths[0], lengths[-1]))
+
+    def _firm_bars(self, request: Request) -> dict[NodeName, tuple[float, JobId]]:
+        """Return those of `bars` that no spare node can lift, and for whom they are."""
+        known = self._firm.get(request)
+        if known is None:
+            known = self._firm[request] = {}
+            share = _member(request)
+            for kept in self._irreplaceable():
+                within_s = kept.at_s - self._now_s
+                for name, hold in kept.holds.items():
+                    if not hold.leaves(share) and within_s < known.get(name, _NO_BAR)[0]:
+                        known[name] = within_s, kept.job_id
+        return known
+
+    def _irreplaceable(self) -> list[Kept]:
+        """Return the reservations of which no node has a spare."""
+        if self._no_spare is None:
+            held = Counter(name for kept in self._kept for name in kept.holds)
+            self._no_spare = [kept for kept in self._kept if all(held[name] for name in kept.others)]
+        return self._no_spare
+
     def bars(self, request: Request) -> Bars:
-        share = NodeShare(NodeName(""), Incarnation(""), (0,) * request.gpus_per_node, request.cpus, request.memory_mib)
+        share = _member(request)
         bars: dict[NodeName, float] = {}
         for kept in self._kept:
             for name, hold in kept.holds.items():
@@ -125,6 +183,7 @@ class Backfill:
 
     def started(self, job_id: JobId, shares: tuple[NodeShare, ...], length_s: float) -> None:
         self._lengths[job_id] = length_s
+        self._forget()
         for kept in self._late(length_s):
             gone = {share.node for share in shares}
             kept.others = [name for name in kept.others if name not in gone]
@@ -152,6 +211,18 @@ class Backfill:
             if name not in without and not any(name in other.holds for other in self._kept if other is not kept)
         ]
 
+    def _forget(self) -> None:
+        """Reservations change: forget what was found out about them."""
+        self._firm.clear()
+        self._no_spare = None
+
+    def _reserve_waiting(self) -> None:
+        if self._waiting:
+            self._forget()
+            waiting, self._waiting = self._waiting, []
+            for ask, pending in waiting:
+                self._reserve(ask, pending)
+
     def _reserve(self, ask: Ask, pending: Pending) -> None:
         found = self._soonest(ask)
         if found is None:
@@ -169,7 +240,8 @@ class Backfill:
         # Any device that is left over may be of the island that the job waits for: then none counts as left over.
         any_will_do = request.within is not Within.ISLAND or len(set(free.islands.values())) <= 1
         idle = len(free.idle) - gpus if request.gpu_milli == WHOLE_GPU and any_will_do else 0
-        return Hold(idle, free.cpus - request.cpus, free.memory_mib - request.memory_mib)
+        shared = frozenset(free.parts) if request.gpu_milli == WHOLE_GPU else frozenset()
+        return Hold(idle, free.cpus - request.cpus, free.memory_mib - request.memory_mib, shared)
 
     def _soonest(self, ask: Ask) -> Found | None:
         """Return the nodes that could hold *ask* soonest, and those that would be as good by then."""
@@ -200,23 +272,20 @@ class Backfill:
         """Yield the nodes of *kinds*, without those that are *out*, soonest first by when each will have room for a
         member of *gpus* devices; what never will is infinitely late."""
         view, places = self._view, self._view.places
-        by_kind = {kind: soonest(view, kind, request, gpus, self._now_s) for kind in kinds}
+        usual = soonest(view, kinds, request, gpus, self._now_s)
         apart = {*self._free.taken, *(name for kept in self._kept for name in kept.holds)}
         here: list[Ready] = []
         for name in apart - out:
-            kind, ref, _ = places[name]
-            if kind in by_kind:
+            if name in usual:
                 if name in self._free.taken:
                     at_s = outlook(self._free.on(name), self._ends(name)).first_fit(request, gpus)
                 else:
-                    at_s = by_kind[kind].when(name)
+                    at_s = usual.when(name)
                 # Kept for jobs before this one: it comes after them, though it might fit beside them.
                 until_s = [kept.until_s for kept in self._kept if name in kept.holds]
-                here.append((max(at_s, self._now_s, *until_s), ref))
-        return merge(sorted(here), *(self._without(apart | out, found) for found in by_kind.values()))
-
-    def _without(self, out: Collection[NodeName], found: Soonest) -> Iterator[Ready]:
-        return ((max(at_s, self._now_s), ref) for at_s, ref in found.order if ref[1] not in out)
+                here.append((max(at_s, self._now_s, *until_s), places[name][1]))
+        out |= apart
+        return merge(sorted(here), ((max(at_s, self._now_s), ref) for at_s, ref in usual.order if ref[1] not in out))
 
     def _free_at(self, name: NodeName, at_s: float) -> Free:
         """Return what will be free on node *name* at *at_s* if nothing else starts there."""
@@ -231,3 +300,9 @@ class Backfill:
         taken = self._free.taken.get(name, ())
         started = [(self._now_s + self._lengths[job_id], job_id, share) for job_id, share in taken]
         return ends(self._view, name, self._now_s) + started
+
+
+def _member(request: Request) -> NodeShare:
+    """Return what a member of *request* takes, on no node in particular."""
+    devices = (-1,) * request.gpus_per_node
+    return NodeShare(NodeName(""), Incarnation(""), devices, request.cpus, request.memory_mib)

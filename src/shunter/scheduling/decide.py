@@ -11,11 +11,13 @@ A pure function of (view, policy, now). It reads as the numbered steps of one pa
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import defaultdict
+from collections.abc import Iterable
 
 from shunter.domain.ids import JobId
 from shunter.domain.phase import NodeShare
-from shunter.domain.reason import HeldBack, InLine, NeverFits, NoNodes, NotEnoughFree, Reason
+from shunter.domain.reason import HeldBack, InLine, NotEnoughFree, Reason
 from shunter.scheduling.backfill import Backfill
 from shunter.scheduling.estimate import length_s
 from shunter.scheduling.fit import Fitter
@@ -25,11 +27,12 @@ from shunter.scheduling.lanes import Ask, Pending
 from shunter.scheduling.line import Line
 from shunter.scheduling.plan import Placement, Plan, Refusal
 from shunter.scheduling.policy import Policy
-from shunter.scheduling.shelves import least_idle
-from shunter.scheduling.territory import avoided, big_enough, territory
-from shunter.scheduling.turns import Turn, Turns
+from shunter.scheduling.sieve import Out, Sieve
+from shunter.scheduling.territory import territory
+from shunter.scheduling.turns import Limit, Turn, Turns
 from shunter.scheduling.view import View, takes_whole
 from shunter.scheduling.wholeness import Wholeness
+from shunter.scheduling.why_not import why_not
 
 
 def decide(view: View, policy: Policy, now_s: float) -> Plan:
@@ -56,19 +59,26 @@ class _Pass:
         self.tight = view.policy.backfill is not None and view.policy.backfill.tight
         self.placements: list[Placement] = []
         self.refusals: dict[Ask, tuple[JobId, Reason]] = {}
-        self.placed: Counter[Ask] = Counter()
-        self.hopeless: list[Ask] = []
+        self.placed: dict[Ask, set[JobId]] = defaultdict(set)
+        self.sieve = Sieve(view, self.free, self.fitter, self.keeper, self.whole, self.turns.refused, self.placed)
 
     def run(self) -> Plan:
         if self.view.policy.backfill is not None:
-            self.hopeless = [ask for ask in self.view.lanes.asks.values() if not self.fitter.has_room(ask)]
-            self._skip()
+            self._rule_out(self.sieve.look())
         for turn in self.turns:
             self._start(turn)
         refusals = tuple(
-            Refusal(ask.rank, ask.request, first, ask.count - self.placed[ask], reason)
+            Refusal(
+                ask.rank,
+                ask.request,
+                first,
+                ask.count - len(self.placed.get(ask, ())),
+                reason,
+                tuple(sorted(ask.avoid)),
+            )
             for ask, (first, reason) in self.refusals.items()
         )
+        self.whole.note(self.turns.too_young_s)
         return Plan(tuple(self.placements), refusals, self.keeper.made, self.whole.again_s)
 
     def _start(self, turn: Turn) -> None:
@@ -78,6 +88,10 @@ class _Pass:
         if blocker is not None:
             self._refuse(turn, InLine(blocker))
             return
+        blocker = self.whole.keeps_all(ask, pending.phase.since_s)
+        if blocker is not None:
+            self._keep_whole(turn, blocker)
+            return
         shares = self.fitter.place(ask, pending.job.id)
         if shares is None:
             self._wait(turn)
@@ -86,7 +100,7 @@ class _Pass:
             blocker = self.whole.blocker(shares)
             elsewhere = self.fitter.place(ask, pending.job.id, bars=self.whole.bars())
             if elsewhere is None:
-                self._refuse_lane(turn, HeldBack(blocker))
+                self._keep_whole(turn, blocker)
                 return
             shares = elsewhere
         length = self._length(pending, shares)
@@ -110,71 +124,58 @@ class _Pass:
         self.free.take(pending.job.id, shares)
         self.keeper.started(pending.job.id, shares, self._length(pending, shares))
         self.placements.append(Placement(pending.job.id, shares))
-        self.placed[turn.ask] += 1
+        self.placed[turn.ask].add(pending.job.id)
         self.turns.placed(turn)
 
     def _wait(self, turn: Turn) -> None:
         """The job does not fit what is free: keep it a place, unless it fits nothing that is here."""
         reason = why_not(turn.ask, self.view, self.free)
-        if isinstance(reason, NotEnoughFree):
-            news = not (self.keeper.knows(turn.ask) and self.whole.knows(turn.ask))
-            self.keeper.block(turn.ask, turn.pending)
-            self.whole.block(turn.ask, turn.pending)
-            if news and self.hopeless:
-                self._skip()
         self._refuse(turn, reason)
+        if isinstance(reason, NotEnoughFree):
+            self._block(turn, for_room=True)
+            if self.view.policy.backfill is not None:
+                self._rule_out(self.sieve.look())
 
-    def _skip(self) -> None:
-        """Refuse what has no room without waiting for its turn, once it makes no difference that it is blocked."""
-        known = [ask for ask in self.hopeless if self.keeper.knows(ask) and self.whole.knows(ask)]
-        skipped = sorted(
-            (ask for ask in known if ask not in self.turns.refused), key=lambda ask: (ask.rank, ask.ids[0])
-        )
-        for ask in skipped:
-            self.refusals[ask] = ask.ids[0], why_not(ask, self.view, self.free)
-        if skipped:
-            self.turns.skip(skipped)
-        if known:
-            gone = set(known)
-            self.hopeless = [ask for ask in self.hopeless if ask not in gone]
+    def _block(self, turn: Turn, *, for_room: bool) -> None:
+        """Keep a place for the job of *turn*; *for_room*: it waits for nodes, and not only for those before it."""
+        ask = turn.ask
+        before = self.keeper.knows(ask), self.whole.knows(ask)
+        self.keeper.block(ask, turn.pending)
+        if for_room:
+            self.whole.block(ask, turn.pending)
+        if self.keeper.knows(ask) and before != (True, self.whole.knows(ask)):
+            self._rule_out(self.sieve.known())
+
+    def _rule_out(self, asks: Iterable[Out]) -> None:
+        for ask, first, reason in list(asks):
+            self.refusals.setdefault(ask, (first, reason))
+            self.turns.refuse(ask)
 
     def _hold_back(self, turn: Turn, longest_s: float, blocker: JobId) -> None:
         """The job fits, but would delay *blocker*; those of its lane that run no more than *longest_s* may do."""
-        reason = HeldBack(blocker) if self.view.policy.backfill else InLine(blocker)
-        self.keeper.block(turn.ask, turn.pending)
-        if 0 < longest_s < turn.pending.said_s:
-            self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
-            self.turns.shorten(turn, longest_s)
-        else:
+        ask, backfill = turn.ask, self.view.policy.backfill
+        reason = HeldBack(blocker) if backfill else InLine(blocker)
+        self._block(turn, for_room=False)
+        if not 0 < longest_s < turn.pending.said_s:
             self._refuse(turn, reason)
+            return
+        self.refusals.setdefault(ask, (turn.pending.job.id, reason))
+        # Jobs of unknown length that take whole nodes are thought to be short, and this one is not one of them.
+        short = backfill is not None and not math.isinf(turn.pending.said_s) and longest_s >= backfill.default_time_s
+        limit = Limit(longest_s, unsaid=short and bool(territory(self.view, ask).whole))
+        if self.tight:
+            self.turns.shorten(turn, limit)  # another one's best place may be a better one
+        elif ask.lengths[0] > longest_s and not limit.unsaid:
+            self.turns.refuse(ask)
+        else:
+            self.turns.limit(turn, limit)
 
-    def _refuse_lane(self, turn: Turn, reason: Reason) -> None:
-        """The first of a lane may not start, so none of it may; the same ask of another owner may."""
-        self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
-        self.turns.drop(turn)
+    def _keep_whole(self, turn: Turn, blocker: JobId) -> None:
+        """The job would break an idle node that *blocker* needs whole, as would all of its ask; only those may that
+        have waited for long enough."""
+        self.refusals.setdefault(turn.ask, (turn.pending.job.id, HeldBack(blocker)))
+        self.turns.limit(turn, Limit(patience_s=self.whole.patience_s))
 
     def _refuse(self, turn: Turn, reason: Reason) -> None:
         self.refusals.setdefault(turn.ask, (turn.pending.job.id, reason))
         self.turns.refuse(turn.ask)
-
-
-def why_not(ask: Ask, view: View, free: FreeNow) -> Reason:
-    """Return why *ask* was refused with *free* left, in numbers of the nodes that it may use."""
-    if not view.places:
-        cordoned = sum(bool(node.cordoned) for node in view.nodes.values())
-        return NoNodes(cordoned, len(view.nodes) - cordoned)
-    request = ask.request
-    able = big_enough(view, ask)
-    if able is not None:
-        return NeverFits(request.nodes, request.gpus_per_node, able)
-    fit = most = total = 0
-    out = avoided(view, ask)
-    least = min(least_idle(request, request.gpus_per_node), 1)  # most nodes of a full cluster count for nothing
-    for kind in territory(view, ask).kinds:
-        for idle, level in enumerate(free.shelf(kind).by_idle[least:], least):
-            for profile, refs in level.items():
-                if count := sum(name not in out for _, name in refs) if out else len(refs):
-                    most = max(most, idle)
-                    total += idle * count
-                    fit += count * profile.fits(request, request.gpus_per_node)
-    return NotEnoughFree(request.nodes, request.gpus_per_node, fit, most, total)

@@ -14,15 +14,14 @@ from operator import itemgetter
 from typing import Final
 
 from shunter.domain.ids import JobId, NodeName
-from shunter.domain.job import Request
+from shunter.domain.job import WHOLE_GPU, Request
 from shunter.domain.phase import NodeShare
-from shunter.scheduling.free import Profile
 from shunter.scheduling.free_now import FreeNow
 from shunter.scheduling.keeper import NO_BARS, Bars
 from shunter.scheduling.lanes import Ask
 from shunter.scheduling.placement import Candidate
 from shunter.scheduling.score import scorer
-from shunter.scheduling.shelves import Kind, Ref, least_idle, tightly
+from shunter.scheduling.shelves import Kind, Ref, least_level, tightly
 from shunter.scheduling.territory import Tier, avoided, territory
 from shunter.scheduling.view import View
 
@@ -39,7 +38,6 @@ class Fitter:
         self._scorer = scorer(view)
         self._random = view.policy.ties == "random"
         self._salt = JobId(0), 0
-        self._room_of: dict[int, list[tuple[Profile, int]]] = {}
 
     def place(
         self, ask: Ask, job_id: JobId, *, length_s: float = 0.0, bars: Bars = NO_BARS
@@ -67,24 +65,20 @@ class Fitter:
     def has_room(self, ask: Ask) -> bool:
         """Return whether a job of *ask* might fit now; one for which there is no room certainly does not."""
         request = ask.request
-        least, missing = least_idle(request, request.gpus_per_node), request.nodes - bool(request.last_gpus)
-        if not least:
+        missing, gpus = request.nodes - bool(request.last_gpus), request.gpus_per_node
+        if not gpus:
             return True
-        for profile, count in self._rooms(territory(self._view, ask).kinds):
-            if profile.idle >= least and profile.fits(request, request.gpus_per_node):
-                missing -= count
+        rooms = self._free.rooms(territory(self._view, ask).kinds)
+        if request.gpu_milli < WHOLE_GPU:
+            return any(profile.fits(request, gpus) for _, _, profile, _ in rooms.rooms)
+        if rooms.most < gpus or rooms.total < missing * gpus:
+            return False
+        for at, _, profile, refs in rooms.rooms:
+            if at > gpus and profile.fits(request, gpus):
+                missing -= len(refs)
                 if missing <= 0:
                     return True
         return False
-
-    def _rooms(self, kinds: Tier) -> list[tuple[Profile, int]]:
-        """Return how many nodes of *kinds* have an idle device, by profile, at the first time it is asked."""
-        rooms = self._room_of.get(id(kinds))
-        if rooms is None:
-            levels = [level for kind in kinds for level in self._free.shelf(kind).by_idle[1:]]
-            rooms = [(profile, len(refs)) for level in levels for profile, refs in level.items()]
-            self._room_of[id(kinds)] = rooms
-        return rooms
 
     def longest(self, ask: Ask, bars: Bars) -> float:
         """Return how long a run of *ask* may be at most to fit now between *bars*, in seconds; 0 if none fits."""
@@ -127,14 +121,12 @@ class Fitter:
         """Yield (score, nodes, what they are, device) for nodes that are alike and have room for a member."""
         scorer = self._scorer
         known = scorer.of(request, gpus)
-        least = least_idle(request, gpus)
-        for kind in kinds:
-            scores = known.get(kind, {})
-            for level in self._free.shelf(kind).by_idle[least:]:
-                for profile, refs in level.items():
-                    if profile.fits(request, gpus):
-                        score, device = scores.get(profile) or scorer.learn(kind, profile, request, gpus)
-                        yield score, refs, kind, device
+        least = least_level(request, gpus)
+        for at, kind, profile, refs in self._free.rooms(kinds).rooms if least else self._free.all_rooms(kinds):
+            if at >= least and profile.fits(request, gpus):
+                scores = known.get(kind)
+                score, device = (scores and scores.get(profile)) or scorer.learn(kind, profile, request, gpus)
+                yield score, refs, kind, device
 
     def _first(self, refs: Sequence[Ref], job_id: JobId) -> Ref:
         """Return the one of *refs*, in order, that wins the tie."""
@@ -168,8 +160,8 @@ class Fitter:
         self, kinds: Tier, request: Request, job_id: JobId, out: frozenset[NodeName]
     ) -> tuple[NodeShare, ...] | None:
         """Return one share on each of as many nodes as *request* has members; the odd one, if any, comes last."""
-        count = request.nodes - 1 if request.last_gpus else request.nodes
-        if sum(self._free.shelf(kind).nodes for kind in kinds) < request.nodes:
+        count, gpus = request.nodes - 1 if request.last_gpus else request.nodes, request.gpus_per_node
+        if gpus and ((rooms := self._free.rooms(kinds)).most < gpus or rooms.total < count * gpus):
             return None
         candidates = sorted(self._candidates(kinds, request, request.gpus_per_node, job_id, out))
         if len(candidates) < count:

@@ -37,6 +37,10 @@ class Keeper(Protocol):
     def knows(self, ask: Ask) -> bool:
         """Return whether it makes no difference any more that a job of *ask* is blocked."""
 
+    def holds_back(self, ask: Ask) -> JobId | None:
+        """Return for whom every node is kept that has room for a job of *ask*, even for the shortest one; None: not so,
+        or hard to say."""
+
     def shut(self, ask: Ask) -> JobId | None:
         """Return for whom everything that *ask* may use is kept; None if it may look for a place."""
 

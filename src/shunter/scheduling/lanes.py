@@ -35,18 +35,31 @@ class AskKey(NamedTuple):
 
 
 class Ask:
-    """What pending jobs of one class ask for: compared by identity. *ids* are those jobs. *territory*: see there."""
+    """What pending jobs of one class ask for: compared by identity. *ids* are those jobs, *lengths* are how long they
+    are said to run, *since* is when they joined the queue (wall clock). *territory*: see there."""
 
-    __slots__ = ("avoid", "ids", "rank", "request", "territory")
+    __slots__ = ("avoid", "ids", "lengths", "rank", "request", "since", "territory")
 
     def __init__(self, key: AskKey) -> None:
         self.rank, self.request, self.avoid = key
         self.territory: Any = None
         self.ids: SortedList[JobId] = SortedList()
+        self.lengths: SortedList[float] = SortedList()
+        self.since: SortedList[float] = SortedList()
 
     @property
     def count(self) -> int:
         return len(self.ids)
+
+    def add(self, pending: Pending) -> None:
+        self.ids.add(pending.job.id)
+        self.lengths.add(pending.said_s)
+        self.since.add(pending.phase.since_s)
+
+    def remove(self, pending: Pending) -> None:
+        self.ids.remove(pending.job.id)
+        self.lengths.remove(pending.said_s)
+        self.since.remove(pending.phase.since_s)
 
 
 JobKey = tuple[Any, ...]
@@ -54,26 +67,57 @@ JobKey = tuple[Any, ...]
 
 
 class Lane:
-    """Jobs of one owner with one ask, in order. `by_length` has their keys, shortest first."""
+    """Jobs of one owner with one ask, in order."""
 
-    __slots__ = ("ask", "by_length", "jobs")
+    __slots__ = ("_by_length", "ask", "jobs")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.jobs: SortedDict[JobKey, Pending] = SortedDict()
-        self.by_length: SortedDict[tuple[float, JobId], JobKey] = SortedDict()
+        self._by_length: SortedDict[tuple[float, JobId], JobKey] | None = None
+
+    @property
+    def by_length(self) -> SortedDict[tuple[float, JobId], JobKey]:
+        """Their keys, shortest first: from the first time that anybody asks, for most lanes are never asked."""
+        if self._by_length is None:
+            jobs = self.jobs.items()
+            self._by_length = SortedDict({(pending.said_s, pending.job.id): key for key, pending in jobs})
+        return self._by_length
+
+    def add(self, key: JobKey, pending: Pending) -> None:
+        self.jobs[key] = pending
+        if self._by_length is not None:
+            self._by_length[pending.said_s, pending.job.id] = key
+
+    def remove(self, key: JobKey) -> Pending:
+        pending: Pending = self.jobs.pop(key)
+        if self._by_length is not None:
+            del self._by_length[pending.said_s, pending.job.id]
+        return pending
 
 
 class Queue:
     """Jobs of one owner and class. `heads` has its lanes, in the order of their first jobs."""
 
-    __slots__ = ("heads", "lanes", "owner", "rank")
+    __slots__ = ("_in_order", "heads", "lanes", "owner", "rank")
 
     def __init__(self, rank: int, owner: Owner) -> None:
         self.rank = rank
         self.owner = owner
         self.lanes: dict[Ask, Lane] = {}
         self.heads: SortedDict[JobKey, Lane] = SortedDict()
+        self._in_order: list[tuple[JobKey, Lane]] = []
+
+    @property
+    def in_order(self) -> list[tuple[JobKey, Lane]]:
+        """`heads` as a list: most queues stay as they are from pass to pass."""
+        if not self._in_order:
+            self._in_order = list(self.heads.items())
+        return self._in_order
+
+    def changed(self) -> None:
+        """`heads` has changed."""
+        self._in_order = []
 
 
 class Lanes:
@@ -109,13 +153,13 @@ class Lanes:
         pending = Pending(job, phase, said_s(job, self._policy))
         key = (*self._key(pending), job.id)
         head = lane.jobs.peekitem(0)[0] if lane.jobs else None
-        lane.jobs[key] = pending
-        lane.by_length[pending.said_s, job.id] = key
+        lane.add(key, pending)
         if head is None or key < head:
             if head is not None:
                 del queue.heads[head]
             queue.heads[key] = lane
-        ask.ids.add(job.id)
+            queue.changed()
+        ask.add(pending)
         self._lane_of[job.id] = queue, lane, key
 
     def remove(self, job_id: JobId) -> None:
@@ -123,12 +167,13 @@ class Lanes:
         if found is None:
             return
         queue, lane, key = found
-        pending = lane.jobs.pop(key)
-        del lane.by_length[pending.said_s, job_id]
-        if queue.heads.pop(key, None) is not None and lane.jobs:
-            queue.heads[lane.jobs.peekitem(0)[0]] = lane
+        pending = lane.remove(key)
+        if queue.heads.pop(key, None) is not None:
+            if lane.jobs:
+                queue.heads[lane.jobs.peekitem(0)[0]] = lane
+            queue.changed()
         ask = lane.ask
-        ask.ids.remove(job_id)
+        ask.remove(pending)
         if not lane.jobs:
             del queue.lanes[ask]
             if not queue.lanes:

@@ -36,6 +36,9 @@ class Line:
     def knows(self, ask: Ask) -> bool:
         return False  # for whom the others wait is told by who was blocked before them
 
+    def holds_back(self, ask: Ask) -> JobId | None:
+        return None
+
     def shut(self, ask: Ask) -> JobId | None:
         if not self._closed:
             return None

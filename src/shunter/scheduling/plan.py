@@ -7,7 +7,7 @@ from msgspec import Struct
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import Request
 from shunter.domain.phase import NodeShare
-from shunter.domain.reason import Reason
+from shunter.domain.reason import Reason, SchedulerFails
 
 
 class Placement(Struct, frozen=True):
@@ -18,13 +18,17 @@ class Placement(Struct, frozen=True):
 
 
 class Refusal(Struct, frozen=True):
-    """Why the jobs of one class and shape wait. *first* is the foremost of them, *count* how many wait with it."""
+    """Why the jobs of one class and shape wait. *first* is the foremost of them, *count* how many wait with it.
+
+    *avoid*: the nodes that just failed them, sorted.
+    """
 
     rank: int
     request: Request
     first: JobId
     count: int
     reason: Reason
+    avoid: tuple[NodeName, ...] = ()
 
 
 class Reservation(Struct, frozen=True):
@@ -49,12 +53,16 @@ class Plan(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True):
-    """The outcome of the latest pass as the leader publishes it, so that people see why their jobs wait."""
+    """The outcome of the latest pass as the leader publishes it, so that people see why their jobs wait.
+
+    *failing*: passes have failed since, and say nothing.
+    """
 
     epoch: int
     at_s: float
     refusals: tuple[Refusal, ...]
     reservations: tuple[Reservation, ...] = ()
+    failing: SchedulerFails | None = None
 
 
 class Violation(Struct, frozen=True):

@@ -7,7 +7,8 @@ one. Lists of nodes are in the order of ties: who joined first, then by name.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from shunter.domain.ids import NodeName
 from shunter.domain.job import WHOLE_GPU, Request, Within
@@ -19,7 +20,7 @@ Ref = tuple[float, NodeName]
 """(`joined_s`, name): sorts as ties are broken."""
 
 
-class Kind(NamedTuple):
+class Kind(Struct, frozen=True, cache_hash=True):
     """What a node is, as far as requests can tell nodes apart. *islands*: healthy devices of each, most first."""
 
     pool: str
@@ -60,46 +61,61 @@ def kind_of(node: Node, pool: str) -> Kind:
 
 
 class Shelf:
-    """Nodes of one kind. `by_idle[n]` holds those with *n* idle devices, by profile."""
+    """Nodes of one kind. `levels[level_of(profile)]` holds them by profile; *roomy* counts those above level 0."""
 
-    __slots__ = ("_shared", "by_idle", "nodes")
+    __slots__ = ("_shared", "levels", "nodes", "roomy")
 
     def __init__(self, gpus: int) -> None:
-        self.by_idle: list[dict[Profile, list[Ref]]] = [{} for _ in range(gpus + 1)]
-        self.nodes = 0
+        self.levels: list[dict[Profile, list[Ref]]] = [{} for _ in range(gpus + 2)]
+        self.nodes = self.roomy = 0
         self._shared: set[int] = set()
 
     def copy(self) -> Shelf:
         """Return a twin, to be changed while this one is not: it copies a level when that changes."""
-        twin = Shelf(-1)
-        twin.by_idle = self.by_idle.copy()
-        twin.nodes = self.nodes
-        twin._shared = set(range(len(self.by_idle)))
+        twin = Shelf(-2)
+        twin.levels = self.levels.copy()
+        twin.nodes, twin.roomy = self.nodes, self.roomy
+        twin._shared = set(range(len(self.levels)))
         return twin
 
     def add(self, ref: Ref, profile: Profile) -> None:
-        insort(self._level(profile.idle).setdefault(profile, []), ref)
+        at = level_of(profile)
+        insort(self._level(at).setdefault(profile, []), ref)
         self.nodes += 1
+        self.roomy += at > 0
 
     def remove(self, ref: Ref, profile: Profile) -> None:
-        level = self._level(profile.idle)
+        at = level_of(profile)
+        level = self._level(at)
         refs = level[profile]
         del refs[bisect_left(refs, ref)]
         if not refs:
             del level[profile]
         self.nodes -= 1
+        self.roomy -= at > 0
 
-    def _level(self, idle: int) -> dict[Profile, list[Ref]]:
-        """Return the nodes with *idle* idle devices, to change them."""
-        if idle in self._shared:
-            self._shared.remove(idle)
-            self.by_idle[idle] = {profile: refs.copy() for profile, refs in self.by_idle[idle].items()}
-        return self.by_idle[idle]
+    def _level(self, at: int) -> dict[Profile, list[Ref]]:
+        """Return the nodes of level *at*, to change them."""
+        if at in self._shared:
+            self._shared.remove(at)
+            self.levels[at] = {profile: refs.copy() for profile, refs in self.levels[at].items()}
+        return self.levels[at]
 
 
-def least_idle(request: Request, gpus: int) -> int:
+def level_of(profile: Profile) -> int:
+    """Return where on a shelf nodes of *profile* stand: 0: no free device, 1: only parts of some, n + 1: n idle ones.
+
+    On a full cluster nearly all stand at 0, where nobody who wants a GPU looks.
+    """
+    idle = profile.idle
+    return idle + 1 if idle else int(bool(profile.parts))
+
+
+def least_level(request: Request, gpus: int) -> int:
     """Return the level of a shelf from which on nodes may have room for a member of *gpus* devices."""
-    return 0 if request.gpu_milli < WHOLE_GPU else gpus
+    if request.gpu_milli < WHOLE_GPU:
+        return 1
+    return gpus + 1 if gpus else 0
 
 
 def tightly(request: Request) -> bool:

@@ -20,10 +20,14 @@ from shunter.domain.job import Request
 from shunter.domain.phase import HOLDS_GPUS, NodeShare
 from shunter.scheduling import estimate
 from shunter.scheduling.free import Free, Profile
-from shunter.scheduling.shelves import Kind, Ref
+from shunter.scheduling.shelves import Ref
+from shunter.scheduling.territory import Tier
 from shunter.scheduling.view import View, takes_whole
 
-_KEPT: Final = 200_000
+_MANY: Final = 0.3
+"""From this part of the nodes on, looking at all of them anew costs less than moving those that changed."""
+
+_KEPT: Final = 500_000
 """Answers for one fleet; a node takes one for each shape of member."""
 
 End = tuple[float, JobId, NodeShare]
@@ -84,11 +88,11 @@ def outlook_of(view: View, name: NodeName, now_s: float) -> Outlook:
 
 
 class Soonest:
-    """Nodes of *kind* by when each has room for a member of *request* that takes *gpus* devices."""
+    """Nodes of *kinds* by when each has room for a member of *request* that takes *gpus* devices."""
 
-    def __init__(self, view: View, kind: Kind, request: Request, gpus: int) -> None:
+    def __init__(self, view: View, kinds: Tier, request: Request, gpus: int) -> None:
         self._view = view
-        self._kind = kind
+        self._kinds = kinds
         self._request = request
         self._gpus = gpus
         self._seen = 0
@@ -97,24 +101,32 @@ class Soonest:
         self.order: SortedList[tuple[float, Ref]] = SortedList()
         """(when, node); -inf is now."""
 
+    def __contains__(self, name: NodeName) -> bool:
+        return name in self._known
+
     def when(self, name: NodeName) -> float:
         return self._known[name][0]
 
     def follow(self, now_s: float) -> None:
         """Bring it up to date with the view."""
         view = self._view
-        if self._known:
-            for name in view.changes.since(self._seen):
-                if view.places[name][0] == self._kind:
-                    self._update(name, now_s)
-            while self._until and self._until[0][0] <= now_s:
-                self._update(self._until[0][1], now_s)
-        else:
-            names = [name for name, place in view.places.items() if place[0] == self._kind]
-            self._known = {name: self._look_at(name, now_s) for name in names}
-            self.order.update((at_s, view.places[name][1]) for name, (at_s, _) in self._known.items())
-            self._until.update((until_s, name) for name, (_, until_s) in self._known.items() if until_s < math.inf)
+        changed = [name for name in view.changes.since(self._seen) if name in self._known] if self._known else []
         self._seen = view.changes.count
+        if not self._known or len(changed) > len(self._known) * _MANY:
+            self._look_at_all(now_s)
+            return
+        for name in changed:
+            self._update(name, now_s)
+        while self._until and self._until[0][0] <= now_s:
+            self._update(self._until[0][1], now_s)
+
+    def _look_at_all(self, now_s: float) -> None:
+        view = self._view
+        levels = (level for kind in self._kinds for level in view.shelves[kind].levels)
+        names = [name for level in levels for refs in level.values() for _, name in refs]
+        self._known = {name: self._look_at(name, now_s) for name in names}
+        self.order = SortedList((at_s, view.places[name][1]) for name, (at_s, _) in self._known.items())
+        self._until = SortedList((until_s, name) for name, (_, until_s) in self._known.items() if until_s < math.inf)
 
     def _update(self, name: NodeName, now_s: float) -> None:
         ref = self._view.places[name][1]
@@ -135,14 +147,17 @@ class Soonest:
         return at_s, found.until_s if math.isfinite(at_s) else math.inf
 
 
-def soonest(view: View, kind: Kind, request: Request, gpus: int, now_s: float) -> Soonest:
-    """Return the nodes of *kind* by when each has room, as *view* is now."""
-    kept: dict[tuple[Kind, Request, int], Soonest] = view.fleet.soonest
-    key = kind, request, gpus
-    found = kept.get(key)
-    if found is None:
-        if len(kept) * len(view.places) > _KEPT * len(view.shelves):
-            kept.clear()
-        found = kept[key] = Soonest(view, kind, request, gpus)
+def soonest(view: View, kinds: Tier, request: Request, gpus: int, now_s: float) -> Soonest:
+    """Return the nodes of *kinds* by when each has room, as *view* is now."""
+    kept: dict[tuple[Tier, Request, int], Soonest] = view.fleet.soonest
+    key = kinds, request, gpus
+    found = kept.pop(key, None) or Soonest(view, kinds, request, gpus)
+    if kept:  # they take turns, so that none is ever far behind: catching up would cost one pass a lot
+        first = next(iter(kept))
+        behind = kept.pop(first)
+        if (len(kept) + 2) * len(view.places) <= _KEPT:
+            behind.follow(now_s)
+            kept[first] = behind
     found.follow(now_s)
+    kept[key] = found
     return found

@@ -20,7 +20,8 @@ Tier = tuple[Kind, ...]
 class Territory(Struct, frozen=True):
     """*tiers*: kinds of nodes in the order in which the class tries them, some perhaps empty; *kinds*: all of them.
 
-    *home*: the pools of the first tier; blocked jobs of one home wait in one line. *able*: how many nodes could, idle,
+    *home*: the pools of the first tier; blocked jobs of one home wait in one line. *whole*: the kinds of which a member
+    takes whole nodes. *able*: how many nodes could, idle,
     hold a full member; *holds*: whether all of them together hold it whole. *fleet*: what this is true for.
     """
 
@@ -28,6 +29,7 @@ class Territory(Struct, frozen=True):
     tiers: tuple[Tier, ...]
     kinds: Tier
     home: frozenset[str]
+    whole: Tier
     able: int
     holds: bool
 
@@ -108,12 +110,21 @@ def _territory(view: View, ask: Ask) -> Territory:
         tiers = tuple(
             tuple(kind for kind in kinds if kind.pool in tier) for tier in routes(ask.rank, view.policy, pools)
         )
-    together = tuple(dict.fromkeys(kind for tier in tiers for kind in tier))
-    together = view.fleet.same.setdefault(together, together)
-    home = frozenset(kind.pool for kind in tiers[0])
-    able = _most(view, together, request, ())
-    return Territory(view.fleet, tiers, together, home, able, _could_hold(view, together, request, ()))
+    same = view.fleet.same.setdefault
+    anywhere = {kind for tier in tiers for kind in tier}
+    together = tuple(kind for kind in kinds if kind in anywhere)
+    together = same(together, together)
+    whole = tuple(kind for kind in together if request.gpus_per_node >= kind.gpus > 0)
+    return Territory(
+        fleet=view.fleet,
+        tiers=tuple(same(tier, tier) for tier in tiers),
+        kinds=together,
+        home=frozenset(kind.pool for kind in tiers[0]),
+        whole=same(whole, whole),
+        able=_most(view, together, request, ()),
+        holds=_could_hold(view, together, request, ()),
+    )
 
 
 def _sort_key(kind: Kind) -> tuple[object, ...]:
-    return (*kind[:3], sorted(kind.labels), *kind[4:])
+    return kind.pool, kind.rack, kind.models, sorted(kind.labels), kind.islands, kind.cpus, kind.memory_mib

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any
+
+from msgspec import Struct
 
 from shunter.domain.ids import JobId
 from shunter.scheduling.lanes import Ask, JobKey, Lane, Pending, Queue
@@ -20,17 +21,32 @@ from shunter.scheduling.parts import order_part
 from shunter.scheduling.view import View
 
 
-class Turn:
-    """A job whose turn it is. *longest_s* is what its lane is limited to."""
+class Limit(Struct, frozen=True):
+    """Only jobs of up to *longest_s* may start, with *unsaid* also those of which nobody said how long they run, and
+    only those that have waited for *patience_s*."""
 
-    __slots__ = ("lane", "longest_s", "pending", "queue", "rest", "taken")
+    longest_s: float = math.inf
+    unsaid: bool = True
+    patience_s: float = -math.inf
+
+    def too_long(self, pending: Pending) -> bool:
+        return pending.said_s > self.longest_s and not (self.unsaid and math.isinf(pending.said_s))
+
+    def too_young(self, pending: Pending, now_s: float) -> bool:
+        return pending.phase.since_s + self.patience_s > now_s
+
+
+class Turn:
+    """A job whose turn it is. *limit* is what its lane is limited to."""
+
+    __slots__ = ("lane", "limit", "pending", "queue", "rest", "taken")
 
     def __init__(self, queue: _QueueTurns, lane: Lane, pending: Pending) -> None:
         self.queue = queue
         self.lane = lane
         self.pending = pending
         self.taken: set[JobId] = set()
-        self.longest_s = math.inf
+        self.limit: Limit | None = None
         self.rest: Iterator[tuple[JobKey, Pending]] | None = None
 
     @property
@@ -39,34 +55,48 @@ class Turn:
 
 
 class Turns:
-    """Yields turns. After each, say what became of it: `placed`, `refuse` (the whole ask) or `shorten` (this lane)."""
+    """Yields turns. After each, say what became of it: `placed`, `refuse` or `limit` (the whole ask) or `shorten` (its
+    lane). *too_young_s*: since when the first of those has waited (wall clock) whom a limit on that left out."""
 
     def __init__(self, view: View, now_s: float) -> None:
         self._parts = [order_part(name)(view, now_s) for name in view.policy.order]
         self._of_queue = [part.of_queue for part in self._parts if type(part).of_queue is not Plain.of_queue]
         self._asks = len(view.lanes.asks)
         self._view = view
+        self.now_s = now_s
         self._placed = 0
-        self._left: dict[int, list[Ask]] | None = None
         self.refused: set[Ask] = set()
-        self._heap: list[tuple[Any, JobKey, int, _QueueTurns]] = []
-        for number, queue in enumerate(view.lanes.queues.values()):
-            turns = _QueueTurns(queue)
-            self._heap.append((self._queue_key(turns), turns.key, number, turns))
-        heapq.heapify(self._heap)
+        self.limits: dict[Ask, Limit] = {}
+        self.too_young_s = math.inf
+        self._heap: list[tuple[Any, JobKey, int, Queue]] = []
+        self._queues: dict[int, _QueueTurns] = {}
 
     def __iter__(self) -> Iterator[Turn]:
+        if len(self.refused) < self._asks:
+            self._line_up()
         while self._heap and len(self.refused) < self._asks:
-            key, head, number, turns = self._heap[0]
-            if not turns.settle(self.refused, self._left):
+            key, head, number, queue = self._heap[0]
+            turns = self._queues.get(number)
+            if turns is None:
+                turns = self._queues[number] = _QueueTurns(queue)
+            if not turns.settle(self):
                 heapq.heappop(self._heap)
                 continue
             if self._placed or turns.key != head:  # what was placed or refused may have put it behind others
-                key = self._queue_key(turns)
+                key = self._queue_key(queue, turns.head)
             if (key, turns.key) == self._heap[0][:2]:
                 yield turns.take()
             else:
-                heapq.heapreplace(self._heap, (key, turns.key, number, turns))
+                heapq.heapreplace(self._heap, (key, turns.key, number, queue))
+
+    def _line_up(self) -> None:
+        heads = [(queue, *queue.in_order[0]) for queue in self._view.lanes.queues.values()]
+        columns = [[of_queue(queue, lane.jobs[head]) for queue, head, lane in heads] for of_queue in self._of_queue]
+        keys = zip(*columns, strict=True) if columns else repeat(())
+        self._heap = [
+            (key, head, number, queue) for number, (key, (queue, head, _)) in enumerate(zip(keys, heads, strict=False))
+        ]
+        heapq.heapify(self._heap)
 
     def placed(self, turn: Turn) -> None:
         """The job of *turn* starts now; the next one of its lane follows."""
@@ -80,60 +110,77 @@ class Turns:
         """No job of *ask* can start in this pass: what is free only shrinks."""
         self.refused.add(ask)
 
-    def skip(self, asks: Iterable[Ask]) -> None:
-        """As `refuse`, of many: what is left is looked up and not looked for among the rest."""
-        self.refused.update(asks)
-        self._left = defaultdict(list)
-        for ask in self._view.lanes.asks.values():
-            if ask not in self.refused:
-                self._left[ask.rank].append(ask)
+    def limit(self, turn: Turn, limit: Limit) -> None:
+        """Of the ask of *turn*, only jobs within *limit* can start; of a lane whose first has not waited for long
+        enough, none. The job of *turn* must be outside."""
+        before = self.limits.get(turn.ask, Limit())
+        self.limits[turn.ask] = Limit(
+            min(before.longest_s, limit.longest_s),
+            before.unsaid and limit.unsaid,
+            max(before.patience_s, limit.patience_s),
+        )
+        turn.queue.go_on(turn, self)
 
-    def drop(self, turn: Turn) -> None:
-        """No other job of the lane of *turn* can start in this pass."""
-
-    def shorten(self, turn: Turn, longest_s: float) -> None:
-        """Of the lane of *turn*, only jobs of up to *longest_s* seconds can start."""
-        turn.longest_s = longest_s
+    def shorten(self, turn: Turn, limit: Limit) -> None:
+        """As `limit`, but only of the lane of *turn*, and only as to length."""
+        turn.limit = limit
         turn.queue.put_back(turn)
 
-    def _queue_key(self, turns: _QueueTurns) -> tuple[Any, ...]:
-        queue, head = turns.queue, turns.head
+    def _queue_key(self, queue: Queue, head: Pending) -> tuple[Any, ...]:
         return tuple([key_of(queue, head) for key_of in self._of_queue])
 
 
 class _QueueTurns:
     """Where a pass is in a queue. `key` is that of the job whose turn it is there, once `settle` was asked."""
 
-    __slots__ = ("_again", "_first", "_left", "_rest", "key", "queue")
+    __slots__ = ("_again", "_at", "_lanes", "key", "queue")
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self._rest: Iterator[tuple[JobKey, Lane]] | None = None
-        first: tuple[JobKey, Lane] = queue.heads.peekitem(0)
-        self._first: tuple[JobKey, Lane] | None = first
+        self._lanes = queue.in_order
+        self._at = 0
+        """Where in `_lanes` the next one stands that was not taken yet."""
         self._again: list[tuple[JobKey, Turn]] = []
-        self._left: Mapping[int, list[Ask]] | None = None
-        self.key = first[0]
+        self.key = self._lanes[0][0]
 
     @property
     def head(self) -> Pending:
         """The job at `key`."""
-        if self._first is not None and self._first[0] == self.key:
-            head: Pending = self._first[1].jobs[self.key]
+        if self._fresh:
+            head: Pending = self._lanes[self._at][1].jobs[self.key]
             return head
         return self._again[0][1].pending
 
-    def settle(self, refused: set[Ask], left: Mapping[int, list[Ask]] | None) -> bool:
-        """Leave out lanes that were refused; return whether any is left. *left*: all asks that are, by class."""
-        if left is not None and left is not self._left:
-            self._left = left
-            self._narrow(left[self.queue.rank])
-        while self._first is not None and self._first[1].ask in refused:
-            self._advance()
-        while self._again and self._again[0][1].ask in refused:
-            heapq.heappop(self._again)
-        if self._first is not None and (not self._again or self._first[0] < self._again[0][0]):
-            self.key = self._first[0]
+    @property
+    def _fresh(self) -> bool:
+        return self._at < len(self._lanes) and self._lanes[self._at][0] == self.key
+
+    def settle(self, turns: Turns) -> bool:
+        """Leave out what was refused, and what is beyond a limit; return whether any is left."""
+        refused, limits, lanes = turns.refused, turns.limits, self._lanes
+        while self._at < len(lanes):
+            key, lane = lanes[self._at]
+            if lane.ask not in refused:
+                limit = limits.get(lane.ask)
+                if limit is None:
+                    break
+                pending = lane.jobs[key]
+                if not (limit.too_long(pending) or limit.too_young(pending, turns.now_s)):
+                    break
+                self.go_on(Turn(self, lane, pending), turns)
+            self._at += 1
+        while self._again:
+            turn = self._again[0][1]
+            if turn.ask not in refused:
+                limit = limits.get(turn.ask)
+                if limit is None or not (limit.too_long(turn.pending) or limit.too_young(turn.pending, turns.now_s)):
+                    break
+                heapq.heappop(self._again)
+                self.go_on(turn, turns)
+            else:
+                heapq.heappop(self._again)
+        if self._at < len(lanes) and (not self._again or lanes[self._at][0] < self._again[0][0]):
+            self.key = lanes[self._at][0]
         elif self._again:
             self.key = self._again[0][0]
         else:
@@ -142,39 +189,34 @@ class _QueueTurns:
 
     def take(self) -> Turn:
         """Return the turn at `key`. Its lane is out of the queue until it is put back."""
-        if self._first is not None and self._first[0] == self.key:
-            lane = self._first[1]
-            self._advance()
+        if self._fresh:
+            lane = self._lanes[self._at][1]
+            self._at += 1
             return Turn(self, lane, lane.jobs[self.key])
         return heapq.heappop(self._again)[1]
 
+    def go_on(self, turn: Turn, turns: Turns) -> None:
+        """Leave out the job of *turn*, which is beyond the limit of its ask, and those after it that also are."""
+        limit = turns.limits[turn.ask]
+        if limit.too_young(turn.pending, turns.now_s):
+            turns.too_young_s = min(turns.too_young_s, turn.pending.phase.since_s)
+            return
+        turn.limit = limit
+        self.put_back(turn)
+
     def put_back(self, turn: Turn) -> None:
         """Let the next job follow that *turn*'s lane has: the first, in order, of those short enough."""
-        lane = turn.lane
-        if math.isinf(turn.longest_s):
+        lane, limit = turn.lane, turn.limit
+        if limit is None or math.isinf(limit.longest_s):
             if turn.rest is None:
                 turn.rest = iter(lane.jobs.items())
             found = next((item for item in turn.rest if item[1].job.id not in turn.taken), None)
         else:
-            short = lane.by_length.irange(maximum=(turn.longest_s, JobId(2**62)))
-            keys = (lane.by_length[at] for at in short if at[1] not in turn.taken)
+            short = lane.by_length.irange(maximum=(limit.longest_s, JobId(2**62)))
+            unsaid = lane.by_length.irange(minimum=(math.inf, JobId(0))) if limit.unsaid else ()
+            keys = (lane.by_length[at] for at in chain(short, unsaid) if at[1] not in turn.taken)
             key = min(keys, default=None)
             found = None if key is None else (key, lane.jobs[key])
         if found is not None:
             turn.pending = found[1]
             heapq.heappush(self._again, (found[0], turn))
-
-    def _narrow(self, left: list[Ask]) -> None:
-        """Leave only the lanes of *left* among those that were not taken yet."""
-        if self._first is None or len(left) >= len(self.queue.lanes):
-            return
-        lanes = [lane for ask in left if (lane := self.queue.lanes.get(ask)) is not None]
-        heads = [(lane.jobs.peekitem(0)[0], lane) for lane in lanes]
-        self._rest = iter(sorted([head for head in heads if head[0] >= self._first[0]], key=itemgetter(0)))
-        self._first = next(self._rest, None)
-
-    def _advance(self) -> None:
-        if self._rest is None:
-            self._rest = iter(self.queue.heads.items())
-            next(self._rest)
-        self._first = next(self._rest, None)

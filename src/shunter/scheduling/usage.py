@@ -66,6 +66,7 @@ class Ledger:
         self._users = policy.users
         self._paths: dict[Owner, tuple[AccountKey, ...]] = {}
         self._base_s: float | None = None
+        self._ahead_of: tuple[tuple[float | None, float], float] = (None, 0.0), 1.0
         self.accounts: dict[AccountKey, Account] = {}
         self.weights: dict[AccountKey, float] = {}
         """What is due to an account, against its siblings."""
@@ -119,10 +120,17 @@ class Ledger:
             return 0.0
         used = account.past * self._decay(now_s - account.at_s) if account.past else 0.0
         if account.jobs and self._base_s is not None:
-            ahead = min((self._base_s - now_s) / self._half_life_s, 1_000.0)  # a clock far behind must not overflow
-            running = account.held - account.starts * 2.0**ahead
+            running = account.held - account.starts * self._ahead(now_s)
             used += self._gain * max(running, 0.0)
         return used
+
+    def _ahead(self, now_s: float) -> float:
+        """Return `2 ** ((base - now) / half_life)`, the same for all accounts at one moment."""
+        if self._ahead_of[0] != (self._base_s, now_s):
+            assert self._base_s is not None
+            ahead = min((self._base_s - now_s) / self._half_life_s, 1_000.0)  # a clock far behind must not overflow
+            self._ahead_of = (self._base_s, now_s), 2.0**ahead
+        return self._ahead_of[1]
 
     def past(self, now_s: float) -> tuple[Used, ...]:
         """Return the use of ended jobs by owner, as it counts at *now_s*: what must outlive a view."""

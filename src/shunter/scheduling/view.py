@@ -7,7 +7,7 @@ for one policy; `decide()` only reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from sortedcontainers import SortedDict
@@ -29,7 +29,8 @@ from shunter.scheduling.usage import Ledger
 class Fleet:
     """Which nodes take work, and of which kinds, as an identity: nodes that come, go or change kind make a new one.
 
-    What was worked out for a fleet is kept with it. *same*: equal tuples of kinds, as one object.
+    What was worked out for a fleet is kept with it. *same*: equal tuples of kinds, as one object, so that what is found
+    out about one in a pass is found out once.
     """
 
     __slots__ = ("same", "scorer", "soonest")
@@ -80,6 +81,8 @@ class View:
         self.free: dict[NodeName, Free] = {}
         self.held: dict[NodeName, dict[JobId, NodeShare]] = {}
         self.shelves: dict[Kind, Shelf] = {}
+        self._kinds: dict[Kind, Kind] = {}
+        """Equal kinds as one object: looked up by identity, they need no comparison."""
         self.places: dict[NodeName, tuple[Kind, Ref, Profile]] = {}
         """Where on the shelves each schedulable node stands."""
         self.changes = Changes()
@@ -156,11 +159,17 @@ class View:
 
     def put_node(self, node: Node) -> None:
         """Record that *node* joined or changed."""
-        self.nodes[node.name] = node
-        self.held.setdefault(node.name, {})
-        self.free[node.name] = Free.of(node, self.held[node.name].values())
+        self.put_nodes((node,))
+
+    def put_nodes(self, nodes: Collection[Node]) -> None:
+        """Record that *nodes* joined or changed: many at once, for pools are dealt over all of them."""
+        for node in nodes:
+            self.nodes[node.name] = node
+            self.held.setdefault(node.name, {})
+            self.free[node.name] = Free.of(node, self.held[node.name].values())
         self._deal_pools()
-        self._shelve(node.name)
+        for node in nodes:
+            self._shelve(node.name)
 
     def remove_node(self, name: NodeName) -> None:
         self._unshelve(name)
@@ -205,6 +214,7 @@ class View:
         if node.cordoned or name in self.silent:
             return
         kind, ref, profile = kind_of(node, self.pools[name]), (node.joined_s, name), self.free[name].profile()
+        kind = self._kinds.setdefault(kind, kind)
         if kind not in self.shelves:
             self.shelves[kind] = Shelf(kind.gpus)
         self.shelves[kind].add(ref, profile)
@@ -219,7 +229,7 @@ class View:
             kind, ref, profile = place
             self.shelves[kind].remove(ref, profile)
             if not self.shelves[kind].nodes:
-                del self.shelves[kind]
+                del self.shelves[kind], self._kinds[kind]
 
     # questions
 
@@ -240,8 +250,7 @@ class View:
     def made_for(self, policy: Policy, now_s: float) -> View:
         """Return a view of the same cluster for *policy*, with what has been used until *now_s* (wall clock)."""
         view = View(policy)
-        for node in self.nodes.values():
-            view.put_node(node)
+        view.put_nodes(self.nodes.values())
         view.set_silent(self.silent)
         for job_id, job in self.jobs.items():
             view.put_job(job, self.phases[job_id])

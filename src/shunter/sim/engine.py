@@ -70,8 +70,7 @@ class Simulation:
         self._runs: list[Run] = []
         self._listeners = [*([self._runs.append] if keep else []), *([started] if started is not None else [])]
         self._view = View(policy)
-        for node in nodes:
-            self._view.put_node(node)
+        self._view.put_nodes(list(nodes))
         capacity = sum(node.usable_gpus for node in self._view.nodes.values())
         first_s, last_s = (self._jobs[0].job.submitted_s, self._jobs[-1].job.submitted_s) if self._jobs else (0.0, 0.0)
         self._meter = Meter(capacity, first_s, last_s, keep=keep)

@@ -7,7 +7,9 @@ import csv
 import gzip
 import math
 import zlib
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -21,6 +23,12 @@ MOST: Final = 1e12
 
 MAX_SCALE: Final = 1e6
 
+MAX_LINE: Final = 2**20
+"""Characters of a line: a row of any trace, or a job in JSON, has a thousand times less."""
+
+MAX_LIST: Final = 2**30
+"""Characters of a list in JSON, which is read whole: about a million jobs."""
+
 _SHOWN: Final = 12
 
 
@@ -32,11 +40,21 @@ def is_json(path: Path) -> bool:
 def lines(path: Path) -> Iterator[str]:
     """Yield the lines of *path*, each with its end, unzipped if it is named .gz, without a byte order mark.
 
-    Raises InvalidInput for a file that cannot be read, is not what its name says, or is not UTF-8.
+    Raises InvalidInput for a file that cannot be read, is not what its name says, is not UTF-8, or has a line that no
+    reader should be handed.
     """
     try:
         with _open(path) as file:
-            yield from file
+            for number, text in enumerate(iter(partial(file.readline, MAX_LINE + 1), ""), 1):
+                if len(text) > MAX_LINE:
+                    if number > 1 or not _begins_list(path, text):
+                        raise InvalidInput(
+                            f"{path}:{number}: expected lines of at most {MAX_LINE // 2**20} MiB, got a longer one",
+                            fix="see that it is a text file with a line for each job or node",
+                        )
+                    yield text + file.read(MAX_LIST)
+                    return
+                yield text
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
     except EOFError as error:
@@ -47,6 +65,26 @@ def lines(path: Path) -> Iterator[str]:
         raise InvalidInput(f"{path}: {(error.strerror or str(error)).lower()}") from error
 
 
+def whole(path: Path, lines: Iterable[str]) -> str:
+    """Return *lines*, which are of *path*, as one text. Raises InvalidInput for more than a list may have."""
+    parts: list[str] = []
+    left = MAX_LIST
+    for text in lines:
+        left -= len(text)
+        if left < 0:
+            raise InvalidInput(
+                f"{path}: expected a list of at most {MAX_LIST // 2**20} MiB, got a longer one",
+                fix="write a job on each line, without a list around them",
+            )
+        parts.append(text)
+    return "".join(parts)
+
+
+def _begins_list(path: Path, text: str) -> bool:
+    """Return whether *path* is a list in JSON, all of which may be one line."""
+    return is_json(path) and text.lstrip()[:1] == "["
+
+
 def _open(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
@@ -55,14 +93,15 @@ def _open(path: Path) -> TextIO:
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> InvalidInput:
     """Return what to say of *error*, which knows its place only within a block of the file: so read it once more."""
-    at = ""
+    at, line, decoder = "", 1, getincrementaldecoder("utf-8")()
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for line, text in enumerate(file, 1):
+        for text in iter(partial(file.readline, MAX_LINE), b""):
             try:
-                text.decode()
+                decoder.decode(text)
             except UnicodeDecodeError as found:
                 error, at = found, f":{line}"
                 break
+            line += text.endswith(b"\n")
     return InvalidInput(f"{path}{at}: expected UTF-8 text, got the byte 0x{error.object[error.start]:02x}")
 
 

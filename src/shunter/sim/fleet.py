@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from shunter.domain.ids import Incarnation, NodeName
 from shunter.domain.node import Gpu, Node
 from shunter.errors import InvalidInput
-from shunter.sim.files import Column, Table, is_json, lines
+from shunter.sim.files import Column, Table, is_json, lines, whole
 from shunter.sim.history import decode
 
 UNKNOWN_CPUS: Final = 1_000_000
@@ -101,7 +101,7 @@ class _Rows:
 
 
 def _from_json(path: Path) -> tuple[Node, ...]:
-    views: list[View] = decode(path, "".join(lines(path)), list[View])
+    views: list[View] = decode(path, whole(path, lines(path)), list[View])
     names: set[str] = set()
     for at, node in enumerate(view.node for view in views):
         if not node.name or node.name in names:

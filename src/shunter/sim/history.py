@@ -17,7 +17,7 @@ from shunter.domain.node import Node
 from shunter.domain.report import ENDED_STATES
 from shunter.errors import InvalidInput
 from shunter.sim.capacity import Capacity, unknown_pool
-from shunter.sim.files import MAX_ROWS, MOST, check_scale, lines, too_many
+from shunter.sim.files import MAX_ROWS, MOST, check_scale, lines, too_many, whole
 from shunter.sim.result import Refused, TraceJob, Workload
 
 PARTITIONS: Final = ("pool", "team", "user")
@@ -134,7 +134,7 @@ def _decoded(path: Path) -> Iterator[Found]:
     rest = lines(path)
     first = next(rest, "")
     if first.lstrip()[:1] == "[":
-        yield from enumerate(decode(path, "".join([first, *rest]), list[Past]), 1)
+        yield from enumerate(decode(path, whole(path, chain([first], rest)), list[Past]), 1)
         return
     decoder = msgspec.json.Decoder(Past)
     for line, text in enumerate(chain([first], rest), 1):

@@ -61,9 +61,7 @@ def pack(
     *progress* is told the share requested so far, now and then.
     """
     view = View(replace(policy, seed=seed))
-    for node in nodes:
-        if node.gpus:
-            view.put_node(node)
+    view.put_nodes([node for node in nodes if node.gpus])
     capacity = WHOLE_GPU * sum(node.usable_gpus for node in view.nodes.values())
     allocated: list[float] = []
     requested = held = dropped = count = 0

@@ -38,7 +38,7 @@ def record(phase: Phase, rev: int) -> Record:
 def read_record(value: bytes) -> Record:
     """Raises ValueError for text that no version of Shunter wrote."""
     head, _, body = value.partition(b"\n")
-    return Record(_decode_phase(body), int(head.rsplit(b" ", 1)[1]), value)
+    return Record(_decode_phase(body), int(head.rpartition(b" ")[2]), value)
 
 
 def write_spec(submission: Submission) -> tuple[bytes, bytes]:
@@ -93,7 +93,7 @@ class Entry(Struct, frozen=True):
     @property
     def rev(self) -> int:
         """The revision that the entry's transition led to."""
-        return int(self.value.partition(b"\n")[0].rsplit(b" ", 1)[1])
+        return int(self.value.partition(b"\n")[0].rpartition(b" ")[2])
 
     def event(self) -> Event:
         return read_event(self.event_text)
@@ -106,12 +106,13 @@ class Entry(Struct, frozen=True):
 
 
 def read_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    job_id = fields.get(b"j")
+    """Return what is stored under *entry_id*; one that no version of Shunter wrote has a kind that nobody knows."""
+    job_id = fields.get(b"j", b"")
     return Entry(
         entry_id.decode(),
-        fields[b"k"].decode(),
-        None if job_id is None else JobId(int(job_id)),
-        fields.get(b"n", b"").decode(),
+        fields.get(b"k", b"").decode(errors="replace"),
+        JobId(int(job_id)) if job_id.isdigit() else None,
+        fields.get(b"n", b"").decode(errors="replace"),
         fields.get(b"v", b""),
         fields.get(b"e", b""),
         fields.get(b"s", b""),

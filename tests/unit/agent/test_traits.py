@@ -36,6 +36,21 @@ def test_the_environment_says_it_where_no_option_does() -> None:
     assert told(SHUNTER_POOL="", SHUNTER_LABELS="") == repr(("", "", ()))
 
 
+def test_an_empty_pool_or_rack_is_none_whatever_the_environment_says() -> None:
+    """As `--pool "$POOL"` means it where nothing is in there."""
+    env = {"SHUNTER_POOL": "gold", "SHUNTER_RACK": "r7"}
+    assert told("--pool", "", "--rack", "", **env) == repr(("", "", ()))
+
+
+@pytest.mark.parametrize("pool", ["go ld", " ", "p" * 300, "p\x1b[31m", "p\n", "-p", "p\u00fc", "a,b"])
+def test_a_pool_that_is_no_word_is_refused_by_name(pool: str) -> None:
+    ran = CliRunner().invoke(show, ["--pool", pool])
+    assert isinstance(ran.exception, InvalidInput)
+    assert ran.exception.message.startswith("pool: expected 1 to 63 letters, digits, '.', '_' and '-', the first")
+    assert ran.exception.message.isprintable()
+    assert len(ran.exception.message) < 200
+
+
 def test_what_up_tells_its_node_is_what_up_was_told() -> None:
     traits = Traits("gold", "r7", (("disk", "nvme"), ("zone", "a")))
     assert told(*traits.options()) == repr((traits.pool, traits.rack, traits.labels))

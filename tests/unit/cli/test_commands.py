@@ -7,10 +7,12 @@ import json
 import msgspec
 import pytest
 
+from shunter.cli.output import clock
 from shunter.domain.ids import Incarnation, NodeName
 from shunter.domain.job import Request, Within
 from shunter.domain.node import Gpu, Node
 from shunter.domain.outcome import Outcome, Result
+from shunter.domain.reason import SchedulerFails
 from shunter.domain.report import ClusterView, EventView, NodeView
 from shunter.errors import NotFound, Unauthorized
 from shunter.sdk.answers import CancelResult
@@ -205,3 +207,12 @@ def test_cluster_says_when_nobody_leads(cli: Cli, gateway: FakeGateway) -> None:
     gateway.plan("GET /v1/cluster", ok(ClusterView("main", "0.1.0", "", 3, 2, 16, 4, 3, "7.0.15")))
     out = cli("cluster").out
     assert "none: nothing is placed now" in out and "16, 4 free" in out
+
+
+def test_cluster_says_since_when_and_why_its_scheduler_fails(cli: Cli, gateway: FakeGateway) -> None:
+    failing = SchedulerFails(1.7e9, 14, "KeyError: 'x'")
+    working = ClusterView("main", "0.1.0", "c1", 3, 2, 16, 4, 3, "7.0.15")
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(working, failing=failing)), ok(working))
+    said = f"failing since {clock(1.7e9)}, 14 times (KeyError: 'x'); nothing new starts; see the coordinator's log"
+    assert f"scheduler    {said}\n" in cli("cluster").out
+    assert "scheduler" not in cli("cluster").out

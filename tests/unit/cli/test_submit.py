@@ -8,9 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec, Priority, Within
-from shunter.domain.report import ClusterView
+from shunter.domain.ids import Incarnation, NodeName
+from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec, Priority, Request, Within
+from shunter.domain.node import Node
+from shunter.domain.reason import SchedulerFails
+from shunter.domain.report import ClusterView, NodeView
 from shunter.errors import NotFound, RequestTooLarge, Unauthorized
+from shunter.runtime.policy_report import PolicyInForce
+from shunter.scheduling.policy import Policy
 from tests.unit.cli.conftest import Cli
 from tests.unit.sdk.fake import FakeGateway, broken, log, message, ok, one_job, refusal, refused, stream, view
 
@@ -259,6 +264,58 @@ def test_no_server_known_says_what_to_do(cli: Cli) -> None:
     assert cli("submit", "--", "x") == (
         3, "", "shunter: no Shunter is running here; run `shunter up`, or set SHUNTER_URL and SHUNTER_TOKEN\n"
     )  # fmt: skip
+
+
+# what is named and not there
+
+
+def narrowed(gateway: FakeGateway, *, avoid: str = "", pool: str = "", nodes: tuple[str, ...] = ("n1",)) -> None:
+    """Plan for one job that avoids *avoid* and asks for *pool*, on *nodes* of the pool gold."""
+    seen = view(12, "running")
+    request = Request(avoid=tuple(map(NodeName, avoid.split())), pool=pool)
+    job = msgspec.structs.replace(seen.job, request=request)
+    gateway.plan(SUBMIT, ok({"jobs": [msgspec.structs.replace(seen, job=job)]}, 201))
+    made = [Node(NodeName(name), Incarnation("1"), (), 4, 1024, 1.0) for name in nodes]
+    gateway.plan("GET /v1/nodes", ok({"nodes": [NodeView(node, "ready", 0, (), 0.1, "gold") for node in made]}))
+
+
+def test_nodes_to_avoid_that_are_not_there_are_told(cli: Cli, gateway: FakeGateway) -> None:
+    narrowed(gateway, avoid="n1 n8 n9")
+    assert cli("submit", "--avoid", "n1,n8,n9", "--", "x") == (0, "submitted job 12\n", (
+        "shunter: no node n8 now; the job will avoid it if it joins\n"
+        "shunter: no node n9 now; the job will avoid it if it joins\n"
+    ))  # fmt: skip
+    narrowed(gateway, avoid="n1", pool="gold")
+    assert cli("submit", "--avoid", "n1", "--pool", "gold", "--", "x").err == ""
+
+
+def test_a_pool_that_neither_nodes_nor_the_policy_know_is_told(cli: Cli, gateway: FakeGateway) -> None:
+    said = "shunter: no node is in a pool gold now, and the policy has none; the job will wait for a node of it\n"
+    for pools, err in (({"iron": 0.5}, said), ({"gold": 0.5}, ""), (None, said)):
+        narrowed(gateway, pool="gold", nodes=())
+        report = PolicyInForce(Policy(pools=pools or {}), "", "f", 1.0, "c", 1, "")
+        gateway.plan("GET /v1/policy", refusal(NotFound("policy: none")) if pools is None else ok(report))
+        assert cli("submit", "--pool", "gold", "--", "x").err == err
+
+
+def test_it_is_told_beside_json_too_and_trouble_with_it_is_not(cli: Cli, gateway: FakeGateway) -> None:
+    narrowed(gateway, avoid="n9")
+    ran = cli("submit", "--avoid", "n9", "--json", "--", "x")
+    assert msgspec.json.decode(ran.out)["id"] == 12
+    assert ran.err == "shunter: no node n9 now; the job will avoid it if it joins\n"
+    seen = view(12, "running")
+    job = msgspec.structs.replace(seen.job, request=Request(avoid=(NodeName("n9"),)))
+    gateway.plan(SUBMIT, ok({"jobs": [msgspec.structs.replace(seen, job=job)]}, 201))
+    gateway.plan("GET /v1/nodes", refused())
+    assert cli("submit", "--avoid", "n9", "--", "x") == (0, "submitted job 12\n", "")
+
+
+def test_a_scheduler_that_fails_is_told(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan(SUBMIT, ok({"jobs": [view(12)]}, 201))
+    failing = SchedulerFails(1.7e9, 14, "KeyError: 'x'")
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(READY, failing=failing)))
+    said = "shunter: it waits: the scheduler fails (KeyError: 'x'); `shunter cluster` says since when\n"
+    assert cli("submit", "--", "x").err == said
 
 
 # following

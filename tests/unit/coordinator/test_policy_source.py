@@ -74,6 +74,22 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         PolicySource(None, tmp_path)
 
 
+def test_a_home_that_may_not_be_looked_into_has_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = PolicySource(None, tmp_path)
+
+    allowed = Path.stat
+
+    def forbidden(path: Path, **_: object) -> os.stat_result:
+        if path.is_relative_to(tmp_path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path)
+
+    with monkeypatch.context() as closed:
+        closed.setattr(Path, "stat", forbidden)
+        assert looks(source) == SAME
+    assert (source.policy, source.error) == (read_policy("default"), "")
+
+
 # following
 
 
@@ -176,3 +192,19 @@ def test_since_when_a_policy_is_in_force_outlives_the_leader(file: Path) -> None
 @pytest.mark.parametrize("published", [b"", b"{}", b'{"policy":{"new":1}}', b"\xff"])
 def test_what_another_version_published_is_no_obstacle(file: Path, published: bytes) -> None:
     assert PolicySource(None, file.parent).in_force(published, "b", 2).since_s > 5.0
+
+
+def test_whatever_reading_it_raises_the_policy_before_stays_in_force(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = PolicySource(None, file.parent)
+    file.write_text("seed: 2\n")
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr("shunter.coordinator.policy_source.load_policy", lambda _: 1 / 0)
+        assert looks(source) == CHANGED
+    assert source.policy.seed == 1
+    assert source.error == f"policy: {file}: cannot be read: ZeroDivisionError: division by zero"
+    assert [isinstance(entry["exc_info"], ZeroDivisionError) for entry in logs] == [True]
+    file.write_text("seed: 3\n")
+    assert looks(source) == CHANGED
+    assert (source.policy.seed, source.error) == (3, "")

@@ -15,6 +15,7 @@ from shunter.domain.reason import (
     NotEnoughFree,
     NotYetSeen,
     Reason,
+    SchedulerFails,
     render,
 )
 
@@ -28,6 +29,9 @@ LINES: list[tuple[Reason, str]] = [
         NotEnoughFree(1, 4, 0, 8, 8),
         "8 GPUs free on one node, but not the cores or memory asked for",
     ),
+    (NotEnoughFree(1, 4, 0, 5, 9, 3), "3 of 4 GPUs free in one NVLink island (5 on one node, 9 in all)"),
+    (NotEnoughFree(1, 4, 0, 5, 9, 0), "0 of 4 GPUs free in one NVLink island (5 on one node, 9 in all)"),
+    (NotEnoughFree(1, 4, 0, 6, 9, 4), "4 GPUs free in one NVLink island, but not the cores or memory asked for"),
     (NotEnoughFree(3, 8, 1, 8, 20), "1 of 3 nodes have 8 GPUs free now"),
     (NotEnoughFree(2, 0, 1, 8, 8), "needs 2 nodes with free cores and memory; 1 have that now"),
     (
@@ -40,6 +44,15 @@ LINES: list[tuple[Reason, str]] = [
     (HeldBack(17), "the free GPUs are kept for job 17, which goes first"),
     (BackingOff(99.0, 2), "retry 3 after a pause"),
     (NotYetSeen(), "waits for the next scheduling pass"),
+    (
+        SchedulerFails(86_400.0 * 3 + 12 * 3600 + 3 * 60 + 11.9, 14, "KeyError: 'x'"),
+        "scheduler: failing since 12:03:11 UTC, 14 times (KeyError: 'x'); "
+        "nothing new starts; see the coordinator's log",
+    ),
+    (
+        SchedulerFails(0.0, 1, "KeyError: 'x'"),
+        "scheduler: failing since 00:00:00 UTC, 1 time (KeyError: 'x'); nothing new starts; see the coordinator's log",
+    ),
 ]
 
 

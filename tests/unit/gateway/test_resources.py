@@ -55,7 +55,7 @@ def test_labels_are_sorted_pairs() -> None:
 
 def test_nodes_to_avoid_come_in_a_list_with_commas_or_both() -> None:
     assert request_of(avoid=["n3", "n1,n2", "n3"]).avoid == ("n1", "n2", "n3")
-    assert request_of(avoid="n2, n1,").avoid == ("n1", "n2")
+    assert request_of(avoid="n2, n1").avoid == ("n1", "n2")
     assert request_of(avoid=[]).avoid == ()
     assert len(request_of(avoid=[f"n{number}" for number in range(1_000)]).avoid) == 1_000
 
@@ -66,6 +66,22 @@ def test_pool_and_closeness_arrive() -> None:
     assert request_of(within="island", gpus=4).within is Within.ISLAND
 
 
+@pytest.mark.parametrize(
+    ("within", "fields"),
+    [
+        ("island", {"gpus": 1}),
+        ("island", {"gpus": 0.5}),
+        ("rack", {"gpus": 1}),
+        ("rack", {"gpus": 0.5}),
+        ("rack", {"gpus": 0}),
+        ("rack", {"gpus": 0, "nodes": 2}),
+    ],
+)
+def test_what_is_close_together_anyway_is_no_mistake(within: str, fields: dict[str, Any]) -> None:
+    assert request_of(within=within, **fields).within == within
+
+
+MODEL: Final = "gpu_model: expected a model (1 to 64 letters, digits, spaces and ._/()+-)"
 REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     (
         {"gpus": 1.5},
@@ -82,25 +98,39 @@ REFUSED: Final[list[tuple[dict[str, Any], str]]] = [
     ({"gpus": 3, "nodes": 2}, "gpus: expected a multiple of nodes (2), got 3; ask for 2 or another multiple of 2"),
     (
         {"gpu_model": ""},
-        "gpu_model: expected a model of up to 64 characters, got ''; "
-        "write H100, or A100|H100; `shunter nodes` shows the models",
+        "gpu_model: expected a model (1 to 64 letters, digits, spaces and ._/()+-), got ''; "
+        "write H100, or A100|H100 where either will do; `shunter nodes` shows the models",
     ),
-    ({"gpu_model": "A100|"}, "gpu_model: expected a model of up to 64 characters, got ''"),
-    ({"gpu_model": "x" * 65}, "gpu_model: expected a model of up to 64 characters, got 'xxx"),
-    ({"gpu_model": "H\x1b1"}, "gpu_model: expected a model of up to 64 characters, got 'H\\x1b1'"),
-    ({"gpu_model": []}, "gpu_model: expected 1 to 16 models, got 0; name fewer"),
+    ({"gpu_model": "|"}, f"{MODEL}, got '' in '|'; write H100, or A100|H100 where either will do"),
+    ({"gpu_model": "a||b"}, f"{MODEL}, got '' in 'a||b'; write"),
+    ({"gpu_model": "A100|"}, f"{MODEL}, got '' in 'A100|'; write"),
+    ({"gpu_model": ["A100", ""]}, f"{MODEL}, got '' in ['A100', '']; write"),
+    ({"gpu_model": "x" * 65}, f"{MODEL}, got 'xxx"),
+    ({"gpu_model": "H\x1b1"}, f"{MODEL}, got 'H\\x1b1'; write"),
+    ({"gpu_model": []}, "gpu_model: expected 1 to 16 models, got 0; name one, or leave it out"),
     ({"gpu_model": [f"m{n}" for n in range(17)]}, "gpu_model: expected 1 to 16 models, got 17; name fewer"),
     ({"gpu_model": "H100", "gpus": 0}, "gpu_model: expected none for a job without GPUs, got H100; ask for a GPU, or"),
     ({"labels": {"zone": "a b"}}, "labels.zone: expected 1 to 63 letters"),
     ({"labels": {f"k{n}": "v" for n in range(33)}}, "labels: expected at most 32, got 33; leave some out"),
     ({"avoid": ["n1", "n[2-4]"]}, "avoid: expected 1 to 63 letters"),
     ({"avoid": [f"n{n}" for n in range(1_001)]}, "avoid: expected at most 1000 nodes, got 1001; choose the nodes with"),
+    (
+        {"avoid": ""},
+        "avoid: expected 1 to 63 letters, digits, '.', '_' and '-', the first a letter or digit, got ''; give",
+    ),
+    ({"avoid": ["n1", " "]}, "avoid: expected 1 to 63 letters"),
+    ({"avoid": "n1,,n2"}, "avoid: expected 1 to 63 letters"),
+    ({"avoid": "n1,"}, "avoid: expected 1 to 63 letters"),
     ({"pool": ""}, "pool: expected 1 to 63 letters"),
+    ({"pool": "p" * 300}, "pool: expected 1 to 63 letters"),
+    ({"pool": "p\n"}, "pool: expected 1 to 63 letters"),
     ({"pool": "go ld"}, "pool: expected 1 to 63 letters"),
     (
         {"within": "island", "gpus": 4, "nodes": 2},
         "within: expected rack for a job on 2 nodes, got island; GPUs joined",
     ),
+    ({"within": "island", "gpus": 0}, "within: expected none or rack for a job without GPUs, got island; an island is"),
+    ({"within": "island", "gpus": 0, "nodes": 2}, "within: expected none or rack for a job without GPUs, got island"),
 ]
 
 

@@ -284,15 +284,17 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "large.yaml").write_bytes(b"#" * (yaml_file.MAX_FILE_BYTES + 1))
     (tmp_path / "just.yaml").write_bytes(b"#" * yaml_file.MAX_FILE_BYTES)
     for name, said in {
-        "missing.yaml": "policy: missing.yaml: no such file or directory",
-        "folder/": "policy: folder: is a directory",
-        "folder": "policy: expected a file, got the folder folder",
+        "missing.yaml": "policy: missing.yaml: no such file or directory; give the path of a policy file",
+        "folder/": "policy: folder: is a directory; give the path of a policy file",
+        "folder": "policy: expected a file, got the folder folder; shipped are best-fit,",
+        "": "policy: expected a file or the name of a shipped policy, got ''; shipped are best-fit,",
+        " ": "policy: expected a file or the name of a shipped policy, got ' '; shipped are best-fit,",
         "latin.yaml": "latin.yaml:2: expected UTF-8 text, got the byte 0xe9",
         "large.yaml": "policy: large.yaml: expected at most 1 MiB, got more",
     }.items():
         with pytest.raises(InvalidInput) as caught:
             read_policy(name)
-        assert caught.value.message.startswith(said)
+        assert str(caught.value).startswith(said)
         assert caught.value.exit_code == 2
     assert read_policy("just.yaml") == EMPTY
 

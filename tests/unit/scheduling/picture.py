@@ -9,7 +9,7 @@ import pytest
 
 from shunter.scheduling.decide import decide
 from shunter.scheduling.free import Free
-from shunter.scheduling.lanes import Lanes
+from shunter.scheduling.lanes import Ask, Lanes
 from shunter.scheduling.policy import Policy
 from shunter.scheduling.view import View
 
@@ -25,10 +25,10 @@ def picture(view: View) -> dict[str, Any]:
         "free": {name: _free(free) for name, free in view.free.items()},
         # A node without jobs may or may not have an (empty) entry.
         "held": {name: dict(shares) for name, shares in view.held.items() if shares},
-        "shelves": {kind: (shelf.nodes, shelf.by_idle) for kind, shelf in view.shelves.items()},
+        "shelves": {kind: (shelf.nodes, shelf.levels) for kind, shelf in view.shelves.items()},
         "places": dict(view.places),
         "mix": view.mix.weights,
-        "asks": {key: ask.count for key, ask in view.lanes.asks.items()},
+        "asks": {key: _jobs_of(ask) for key, ask in view.lanes.asks.items()},
         "queues": _queues(view.lanes),
         "delayed": list(view.delayed),
         "pending": (view.pending, len(view.lanes), sorted(one.job.id for one in view.lanes.pending())),
@@ -45,6 +45,7 @@ def _queues(lanes: Lanes) -> dict[Any, Any]:
     return {
         name: {
             "is": (queue.rank, queue.owner),
+            "in_order": [(key, _ask(lane.ask)) for key, lane in queue.in_order],
             "heads": [(key, _ask(lane.ask)) for key, lane in queue.heads.items()],
             "jobs": {_ask(ask): list(lane.jobs.items()) for ask, lane in queue.lanes.items()},
             "by_length": {_ask(ask): list(lane.by_length.items()) for ask, lane in queue.lanes.items()},
@@ -53,7 +54,11 @@ def _queues(lanes: Lanes) -> dict[Any, Any]:
     }
 
 
-def _ask(ask: Any) -> tuple[Any, ...]:
+def _jobs_of(ask: Ask) -> tuple[list[Any], ...]:
+    return list(ask.ids), list(ask.lengths), list(ask.since)
+
+
+def _ask(ask: Ask) -> tuple[Any, ...]:
     return ask.rank, ask.request, ask.avoid
 
 

@@ -255,3 +255,34 @@ def test_a_borrower_must_not_delay_the_pool_s_own_class() -> None:
     jobs = runs(9, "n1:0", ran=0, limit=100), waits(1, 4, priority="high")
     low = [waits(number, 2, priority="low", limit=limit) for number, limit in ((2, 999), (3, 99))]
     assert started(decide_on("n1:4@gold n2:1@tin", *jobs, *low, policy=pooled)) == [3]
+
+
+# shares
+
+
+def test_a_share_starts_on_a_device_that_the_blocked_job_cannot_use_anyway() -> None:
+    busy = runs(8, "n1:0", share=0.5), runs(9, "n1:1", ran=0, limit=100)
+    assert placed(decide_on("n1:2", *busy, waits(1, 1), waits(2, 0.25))) == {2: "n1:0"}
+
+
+def test_a_share_keeps_off_a_device_that_will_be_whole_when_the_blocked_job_needs_it() -> None:
+    busy = runs(8, "n1:0", share=0.5, ran=0, limit=50), runs(9, "n1:1", ran=0, limit=100)
+    assert placed(decide_on("n1:2", *busy, waits(1, 2), waits(2, 0.25))) == {}
+    assert placed(decide_on("n1:2", *busy, waits(1, 2), waits(2, 0.25, limit=100))) == {2: "n1:0"}
+
+
+# what holds one back holds all of its shape back
+
+
+def test_what_is_held_back_speaks_for_longer_jobs_of_other_owners_and_not_for_shorter_ones() -> None:
+    busy, wide = runs(9, "n1:0,1,2", ran=0, limit=100, owner="zoe"), waits(1, 4)
+    jobs = waits(2, limit=200), waits(3, limit=300, owner="bob"), waits(4, limit=100, owner="cy")
+    fair = replace(ONE, order=("fair-share", "age"))
+    assert nodes_taken(decide_on("n1:4", busy, wide, *jobs, policy=fair)) == {4: "n1"}
+
+
+def test_a_job_of_unknown_length_that_takes_whole_nodes_is_not_taken_for_a_long_one() -> None:
+    busy, wide = runs(9, "n2:0", ran=0, limit=1_000), waits(1, 4, 2)
+    jobs = waits(2, 4, limit=2_000), waits(3, 4, owner="bob")
+    policy = replace(ONE, backfill=Backfill(depth=1, default_time_s=600.0))
+    assert nodes_taken(decide_on("n1-2:4", busy, wide, *jobs, policy=policy)) == {3: "n1"}

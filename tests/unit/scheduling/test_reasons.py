@@ -37,6 +37,20 @@ def test_it_counts_whole_devices_only() -> None:
     assert refused(plan) == {1: NotEnoughFree(1, 2, 0, 1, 1)}
 
 
+def test_it_has_the_most_free_in_one_island_for_a_job_that_asks_for_one() -> None:
+    jobs = runs(8, "n1:0,4"), runs(9, "n2:0,1,2")
+    assert refused(decide_on("n1:4+4 n2:4", *jobs, waits(1, 4, within="island"))) == {
+        1: NotEnoughFree(1, 4, 0, 6, 7, 3)
+    }
+    avoiding = waits(1, 4, within="island", avoid="n1")
+    assert refused(decide_on("n1:4+4 n2:4", *jobs, avoiding)) == {1: NotEnoughFree(1, 4, 0, 1, 1, 1)}
+    cores = waits(1, 3, within="island", cpus=60)
+    assert refused(decide_on("n1:4+4", runs(8, "n1:0", cpus=10), cores)) == {1: NotEnoughFree(1, 3, 0, 7, 7, 4)}
+    assert refused(decide_on("n1:1", runs(8, "n1:0", 0.75), waits(1, 0.5, within="island"))) == {
+        1: NotEnoughFree(1, 1, 0, 0, 0)
+    }
+
+
 def test_free_gpus_without_free_cores_fit_nothing() -> None:
     plan = decide_on("n1:4", runs(9, "n1:0", cpus=60), waits(1, 2, cpus=5))
     assert refused(plan) == {1: NotEnoughFree(1, 2, 0, 3, 3)}
@@ -85,6 +99,14 @@ def test_each_class_and_each_shape_has_a_refusal_of_its_own() -> None:
     jobs = waits(1), waits(2, 2), waits(3, priority="low"), waits(4, failed_on="n2"), waits(5, cpus=1)
     plan = decide_on("n1:2", runs(9, "n1:0,1"), *jobs)
     assert sorted(refused(plan)) == [1, 2, 3, 4, 5]
+
+
+def test_a_refusal_names_the_nodes_that_failed_its_jobs() -> None:
+    jobs = waits(1), waits(2, failed_on="n2"), waits(3, failed_on="n2 n1"), waits(4, failed_on="n2")
+    plan = decide_on("n1:2 n2:1", runs(9, "n1:0,1"), runs(8, "n2:0"), *jobs)
+    assert [(refusal.avoid, refusal.first, refusal.count) for refusal in plan.refusals] == [
+        ((), 1, 1), (("n2",), 2, 2), (("n1", "n2"), 3, 1),
+    ]  # fmt: skip
 
 
 def test_a_group_that_is_held_back_counts_all_of_its_jobs() -> None:

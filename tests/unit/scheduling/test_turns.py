@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shunter.scheduling.lanes import Ask, Pending, Queue
 from shunter.scheduling.parts import job_key, order_part
 from shunter.scheduling.policy import Policy
-from shunter.scheduling.turns import Turns
+from shunter.scheduling.turns import Limit, Turns
 from shunter.scheduling.view import View
 from tests.strategies import BRIEF, NOW_S
 from tests.unit.scheduling.cluster import NOW_S as LINE_NOW_S
@@ -80,7 +80,7 @@ def test_turns_are_those_of_a_plain_sort_whatever_becomes_of_each_job(policy: Po
         match data.draw(st.sampled_from(["place", "place", "refuse", "shorten"])):
             case "shorten" if shorter:
                 longest_s = data.draw(st.sampled_from(shorter))
-                turns.shorten(turn, longest_s)
+                turns.shorten(turn, Limit(longest_s, unsaid=False))
                 model.shorten(expected, longest_s)
             case "refuse":
                 turns.refuse(turn.ask)
@@ -130,5 +130,5 @@ def test_a_lane_without_limits_cannot_be_shortened_to_anything() -> None:
     for turn in turns:
         assert math.isinf(turn.pending.said_s)
         seen.append(turn.pending.job.id)
-        turns.shorten(turn, 100.0)
+        turns.shorten(turn, Limit(100.0, unsaid=False))
     assert seen == [1]

@@ -222,8 +222,8 @@ def test_owners_are_told_apart_only_where_the_order_asks_who_they_are(order: tup
 def test_nodes_stand_on_shelves_by_what_they_are_and_by_what_is_free() -> None:
     view = view_of("n1-3:4 n4:4@gold", runs(9, "n2:0"))
     (plain, gold) = sorted(view.shelves, key=lambda kind: kind.pool)
-    assert [sorted(len(refs) for refs in level.values()) for level in view.shelves[plain].by_idle] == [
-        [], [], [], [1], [2],
+    assert [sorted(len(refs) for refs in level.values()) for level in view.shelves[plain].levels] == [
+        [], [], [], [], [1], [2],
     ]  # fmt: skip
     assert view.shelves[gold].nodes == 1
     view.remove_node(NodeName("n4"))
