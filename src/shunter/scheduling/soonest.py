@@ -9,11 +9,11 @@ the number of nodes.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
-from sortedcontainers import SortedList
 
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import Request
@@ -97,9 +97,10 @@ class Soonest:
         self._gpus = gpus
         self._seen = 0
         self._known: dict[NodeName, tuple[float, float]] = {}
-        self._until: SortedList[tuple[float, NodeName]] = SortedList()
-        self.order: SortedList[tuple[float, Ref]] = SortedList()
-        """(when, node); -inf is now."""
+        # Sorted lists of their own accord: for some thousand nodes, moving memory is the cheapest way to insert.
+        self._until: list[tuple[float, NodeName]] = []
+        self.order: list[tuple[float, Ref]] = []
+        """(when, node), sorted; -inf is now."""
 
     def __contains__(self, name: NodeName) -> bool:
         return name in self._known
@@ -125,19 +126,20 @@ class Soonest:
         levels = (level for kind in self._kinds for level in view.shelves[kind].levels)
         names = [name for level in levels for refs in level.values() for _, name in refs]
         self._known = {name: self._look_at(name, now_s) for name in names}
-        self.order = SortedList((at_s, view.places[name][1]) for name, (at_s, _) in self._known.items())
-        self._until = SortedList((until_s, name) for name, (_, until_s) in self._known.items() if until_s < math.inf)
+        self.order = sorted((at_s, view.places[name][1]) for name, (at_s, _) in self._known.items())
+        self._until = sorted((until_s, name) for name, (_, until_s) in self._known.items() if until_s < math.inf)
 
     def _update(self, name: NodeName, now_s: float) -> None:
         ref = self._view.places[name][1]
         before, after = self._known[name], self._look_at(name, now_s)
         if after[0] != before[0]:
-            self.order.remove((before[0], ref))
-            self.order.add((after[0], ref))
+            del self.order[bisect_left(self.order, (before[0], ref))]
+            insort(self.order, (after[0], ref))
         if after[1] != before[1]:
-            self._until.discard((before[1], name))
+            if before[1] < math.inf:
+                del self._until[bisect_left(self._until, (before[1], name))]
             if after[1] < math.inf:
-                self._until.add((after[1], name))
+                insort(self._until, (after[1], name))
         self._known[name] = after
 
     def _look_at(self, name: NodeName, now_s: float) -> tuple[float, float]:
@@ -152,12 +154,12 @@ def soonest(view: View, kinds: Tier, request: Request, gpus: int, now_s: float) 
     kept: dict[tuple[Tier, Request, int], Soonest] = view.fleet.soonest
     key = kinds, request, gpus
     found = kept.pop(key, None) or Soonest(view, kinds, request, gpus)
+    found.follow(now_s)
     if kept:  # they take turns, so that none is ever far behind: catching up would cost one pass a lot
         first = next(iter(kept))
-        behind = kept.pop(first)
+        other = kept.pop(first)
         if (len(kept) + 2) * len(view.places) <= _KEPT:
-            behind.follow(now_s)
-            kept[first] = behind
-    found.follow(now_s)
+            other.follow(now_s)
+            kept[first] = other
     kept[key] = found
     return found

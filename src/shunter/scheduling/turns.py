@@ -10,7 +10,7 @@ import heapq
 import math
 from collections.abc import Iterator
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -19,6 +19,9 @@ from shunter.scheduling.lanes import Ask, JobKey, Lane, Pending, Queue
 from shunter.scheduling.order import Plain
 from shunter.scheduling.parts import order_part
 from shunter.scheduling.view import View
+
+_MANY: Final = 16
+"""After so many queues that were over when their turn came, the others are looked at."""
 
 
 class Limit(Struct, frozen=True):
@@ -74,6 +77,7 @@ class Turns:
     def __iter__(self) -> Iterator[Turn]:
         if len(self.refused) < self._asks:
             self._line_up()
+        over = 0
         while self._heap and len(self.refused) < self._asks:
             key, head, number, queue = self._heap[0]
             turns = self._queues.get(number)
@@ -81,6 +85,10 @@ class Turns:
                 turns = self._queues[number] = _QueueTurns(queue)
             if not turns.settle(self):
                 heapq.heappop(self._heap)
+                over += 1
+                if over == _MANY:
+                    over = 0
+                    self._leave_out()
                 continue
             if self._placed or turns.key != head:  # what was placed or refused may have put it behind others
                 key = self._queue_key(queue, turns.head)
@@ -88,6 +96,12 @@ class Turns:
                 yield turns.take()
             else:
                 heapq.heapreplace(self._heap, (key, turns.key, number, queue))
+
+    def _leave_out(self) -> None:
+        """Leave out queues of which every ask was refused: that costs less than each one's turn."""
+        left = [ask for ask in self._view.lanes.asks.values() if ask not in self.refused]
+        self._heap = [entry for entry in self._heap if any(ask in entry[3].lanes for ask in left)]
+        heapq.heapify(self._heap)
 
     def _line_up(self) -> None:
         heads = [(queue, *queue.in_order[0]) for queue in self._view.lanes.queues.values()]
