@@ -123,8 +123,7 @@ class World:
     def rebuilt(self) -> View:
         """Return the same cluster in a view of its own, as a new leader reads it from the store."""
         view = self._empty(self.view.policy)
-        for job_id, job in self.view.jobs.items():
-            view.put_job(job, self.view.phases[job_id])
+        view.put_jobs((job, self.view.phases[job_id]) for job_id, job in self.view.jobs.items())
         return view
 
 

@@ -6,9 +6,10 @@ and those of them with the same ask a `Lane`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from msgspec import Struct
 from sortedcontainers import SortedDict, SortedList
 
 from shunter.domain.ids import JobId, NodeName
@@ -20,7 +21,7 @@ from shunter.scheduling.policy import Policy
 from shunter.scheduling.usage import Owner
 
 
-class Pending(NamedTuple):
+class Pending(Struct, frozen=True, gc=False):
     """A job that waits, as order sees it. *said_s*: how long it runs, if anybody said (else inf)."""
 
     job: Job
@@ -51,10 +52,10 @@ class Ask:
     def count(self) -> int:
         return len(self.ids)
 
-    def add(self, pending: Pending) -> None:
-        self.ids.add(pending.job.id)
-        self.lengths.add(pending.said_s)
-        self.since.add(pending.phase.since_s)
+    def add(self, jobs: Collection[Pending]) -> None:
+        self.ids.update([pending.job.id for pending in jobs])
+        self.lengths.update([pending.said_s for pending in jobs])
+        self.since.update([pending.phase.since_s for pending in jobs])
 
     def remove(self, pending: Pending) -> None:
         self.ids.remove(pending.job.id)
@@ -84,10 +85,10 @@ class Lane:
             self._by_length = SortedDict({(pending.said_s, pending.job.id): key for key, pending in jobs})
         return self._by_length
 
-    def add(self, key: JobKey, pending: Pending) -> None:
-        self.jobs[key] = pending
+    def add(self, jobs: Mapping[JobKey, Pending]) -> None:
+        self.jobs.update(jobs)
         if self._by_length is not None:
-            self._by_length[pending.said_s, pending.job.id] = key
+            self._by_length.update({(pending.said_s, pending.job.id): key for key, pending in jobs.items()})
 
     def remove(self, key: JobKey) -> Pending:
         pending: Pending = self.jobs.pop(key)
@@ -137,7 +138,31 @@ class Lanes:
     def __contains__(self, job_id: JobId) -> bool:
         return job_id in self._lane_of
 
-    def add(self, job: Job, phase: Queued) -> None:
+    def add(self, jobs: Iterable[tuple[Job, Queued]]) -> None:
+        """Let *jobs* join: many at once for less than one by one, for each lane is sorted once."""
+        joining: dict[Lane, tuple[Queue, dict[JobKey, Pending]]] = {}
+        asked: dict[Ask, list[Pending]] = {}
+        for job, phase in jobs:
+            queue, lane = self._lane(job, phase)
+            pending = Pending(job, phase, said_s(job, self._policy))
+            key = (*self._key(pending), job.id)
+            joining.setdefault(lane, (queue, {}))[1][key] = pending
+            asked.setdefault(lane.ask, []).append(pending)
+            self._lane_of[job.id] = queue, lane, key
+        for lane, (queue, members) in joining.items():
+            head = lane.jobs.peekitem(0)[0] if lane.jobs else None
+            lane.add(members)
+            first = min(members)
+            if head is None or first < head:
+                if head is not None:
+                    del queue.heads[head]
+                queue.heads[first] = lane
+                queue.changed()
+        for ask, pending_jobs in asked.items():
+            ask.add(pending_jobs)
+
+    def _lane(self, job: Job, phase: Queued) -> tuple[Queue, Lane]:
+        """Return where *job* belongs, which may be new."""
         rank = PRIORITY_RANK[job.priority]
         owner = (job.team, job.user) if self._by_owner else ("", "")
         asked = AskKey(rank, job.request, avoided(phase))
@@ -150,17 +175,7 @@ class Lanes:
         lane = queue.lanes.get(ask)
         if lane is None:
             lane = queue.lanes[ask] = Lane(ask)
-        pending = Pending(job, phase, said_s(job, self._policy))
-        key = (*self._key(pending), job.id)
-        head = lane.jobs.peekitem(0)[0] if lane.jobs else None
-        lane.add(key, pending)
-        if head is None or key < head:
-            if head is not None:
-                del queue.heads[head]
-            queue.heads[key] = lane
-            queue.changed()
-        ask.add(pending)
-        self._lane_of[job.id] = queue, lane, key
+        return queue, lane
 
     def remove(self, job_id: JobId) -> None:
         found = self._lane_of.pop(job_id, None)

@@ -94,37 +94,53 @@ class View:
 
     def put_job(self, job: Job, phase: Phase) -> None:
         """Record that *job* is now in *phase*; an ended job is forgotten, but for its use."""
-        before = self.phases.get(job.id)
-        if isinstance(before, HOLDS_GPUS) and isinstance(phase, HOLDS_GPUS) and _same_hold(before, phase):
-            self.phases[job.id] = phase
-            return
-        self._leave(job.id, before, phase)
+        self.put_jobs(((job, phase),))
+
+    def put_jobs(self, jobs: Iterable[tuple[Job, Phase]]) -> None:
+        """As `put_job`, of many: a long queue is read in a fraction of the time."""
+        joining: dict[JobId, tuple[Job, Queued]] = {}
+        for job, phase in jobs:
+            before = self.phases.get(job.id)
+            if isinstance(before, HOLDS_GPUS) and isinstance(phase, HOLDS_GPUS) and _same_hold(before, phase):
+                self.phases[job.id] = phase
+                continue
+            joining.pop(job.id, None)
+            self._leave(job.id, before, phase)
+            if self._is_now(job, before, phase):
+                assert isinstance(phase, Queued)
+                joining[job.id] = job, phase
+        self.lanes.add(joining.values())
+
+    def _is_now(self, job: Job, before: Phase | None, phase: Phase) -> bool:
+        """Record where *job* is, which was *before*; return whether it joins the queue."""
         if isinstance(phase, Ended):
             self.jobs.pop(job.id, None)
             self.phases.pop(job.id, None)
-            return
+            return False
         if before is None:
             self.mix.add(job.request)
         self.jobs[job.id] = job
         self.phases[job.id] = phase
-        if isinstance(phase, Queued):
-            if phase.not_before_s > 0:
-                self.delayed[phase.not_before_s, job.id] = None
-            else:
-                self.lanes.add(job, phase)
-        else:
+        if not isinstance(phase, Queued):
             self._hold(job, phase)
+        elif phase.not_before_s > 0:
+            self.delayed[phase.not_before_s, job.id] = None
+        else:
+            return True
+        return False
 
     def advance(self, now_s: float) -> None:
         """Let delayed retries whose time has come join the queue."""
+        due = []
         while self.delayed:
             (not_before_s, job_id), _ = self.delayed.peekitem(0)
             if not_before_s > now_s:
-                return
+                break
             del self.delayed[not_before_s, job_id]
             phase = self.phases[job_id]
             assert isinstance(phase, Queued)
-            self.lanes.add(self.jobs[job_id], phase)
+            due.append((self.jobs[job_id], phase))
+        self.lanes.add(due)
 
     def _hold(self, job: Job, phase: HoldsGpus) -> None:
         self.ledger.hold((job.team, job.user), job.request.milli / 1000, start_of(phase))
@@ -252,8 +268,7 @@ class View:
         view = View(policy)
         view.put_nodes(self.nodes.values())
         view.set_silent(self.silent)
-        for job_id, job in self.jobs.items():
-            view.put_job(job, self.phases[job_id])
+        view.put_jobs((job, self.phases[job_id]) for job_id, job in self.jobs.items())
         view.advance(now_s)
         view.ledger.load(self.ledger.past(now_s), now_s)
         return view
