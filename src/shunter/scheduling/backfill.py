@@ -27,7 +27,7 @@ from shunter.scheduling.free_now import FreeNow
 from shunter.scheduling.keeper import Bars, Spoilt
 from shunter.scheduling.lanes import Ask, Pending
 from shunter.scheduling.plan import Reservation
-from shunter.scheduling.shelves import Ref, least_level, tightly
+from shunter.scheduling.shelves import Kind, Ref, least_level, tightly
 from shunter.scheduling.soonest import End, ends, outlook, soonest
 from shunter.scheduling.territory import Tier, avoided, territory
 from shunter.scheduling.view import View
@@ -90,6 +90,8 @@ class Backfill:
         self._waiting: list[tuple[Ask, Pending]] = []
         self._count: Counter[frozenset[str]] = Counter()
         self._kept: list[Kept] = []
+        self._numbers: dict[JobId, int] = {}
+        """In which order jobs were blocked, which is that of `_kept`."""
         self._lengths: dict[JobId, float] = {}
         self._firm: dict[Request, dict[NodeName, tuple[float, JobId]]] = {}
         self._no_spare: list[Kept] | None = None
@@ -104,6 +106,7 @@ class Backfill:
         if self._count[line] < self._depth:
             self._count[line] += 1
             self._waiting.append((ask, pending))
+            self._numbers[pending.job.id] = len(self._numbers)
 
     def knows(self, ask: Ask) -> bool:
         return self._count[territory(self._view, ask).home] >= self._depth
@@ -113,7 +116,7 @@ class Backfill:
 
     def spoils(self, shares: tuple[NodeShare, ...], length_s: float) -> Spoilt | None:
         """As `Keeper.spoils`. Reservations are worked out here, when the first job behind them would fit."""
-        self._reserve_waiting()
+        self._reserve_for({self._view.places[share.node][0] for share in shares})
         used = {share.node for share in shares}
         for kept in self._late(length_s):
             lost = sum(not kept.holds[share.node].leaves(share) for share in shares if share.node in kept.holds)
@@ -129,7 +132,7 @@ class Backfill:
         gpus, missing, least = request.gpus_per_node, request.nodes, least_level(request, request.gpus_per_node)
         if not gpus or request.last_gpus or request.gpu_milli < WHOLE_GPU:
             return None
-        self._reserve_waiting()
+        self._reserve_for(territory(self._view, ask).kinds)
         shortest_s, bars = self._shortest_s(ask), self._firm_bars(request)
         if not bars:
             return None
@@ -216,12 +219,26 @@ class Backfill:
         self._firm.clear()
         self._no_spare = None
 
-    def _reserve_waiting(self) -> None:
-        if self._waiting:
-            self._forget()
-            waiting, self._waiting = self._waiting, []
-            for ask, pending in waiting:
+    def _reserve_for(self, kinds: Collection[Kind]) -> None:
+        """Work out the reservations that still wait for it, of those who may want nodes of *kinds*, and of all who may
+        want the same nodes as those: on them, one depends on the other."""
+        wanted, left, before = set(kinds), self._waiting, -1
+        chosen: set[JobId] = set()
+        while before < len(chosen):
+            before = len(chosen)
+            for ask, pending in left:
+                theirs = territory(self._view, ask).kinds
+                if pending.job.id not in chosen and not wanted.isdisjoint(theirs):
+                    chosen.add(pending.job.id)
+                    wanted.update(theirs)
+        if not chosen:
+            return
+        self._forget()
+        self._waiting = [waiting for waiting in left if waiting[1].job.id not in chosen]
+        for ask, pending in left:
+            if pending.job.id in chosen:
                 self._reserve(ask, pending)
+        self._kept.sort(key=lambda kept: self._numbers[kept.job_id])
 
     def _reserve(self, ask: Ask, pending: Pending) -> None:
         found = self._soonest(ask)

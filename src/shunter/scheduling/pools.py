@@ -54,9 +54,8 @@ def routes(rank: int, policy: Policy, pools: Mapping[str, int]) -> tuple[frozens
     route = policy.classes.get(_CLASSES[rank])
     if route is None or sum(pools.values()) < policy.share_all_below or not pools.get(route.home):
         return (everything,)
-    known = {"", route.home, *(other.home for other in policy.classes.values()), *policy.pools}
-    # A pool that the policy does not know is there for those who ask for it by name.
+    # A pool that the policy does not name is there for those who ask for it by name.
     tiers = [frozenset({"", route.home}) & everything]
     if not policy.strict:
-        tiers += [frozenset({pool}) for pool in route.borrow if pool in everything and pool in known]
+        tiers += [frozenset({pool}) for pool in route.borrow if pool in everything]
     return tuple(tiers)

@@ -54,11 +54,13 @@ class Sieve:
 
     def known(self) -> Iterator[Out]:
         """Yield what cannot start, and of which it makes no difference that it is blocked."""
+        no_room = set(self._hopeless)
         known = {ask for ask in self._hopeless if self._keeper.knows(ask) and self._whole.knows(ask)}
         if known:
             self._hopeless = [ask for ask in self._hopeless if ask not in known]
             yield from self._no_room(ask for ask in known if ask not in self._refused)
-        found = [(ask, blocker) for ask in self._left() if (blocker := self._kept_from(ask)) is not None]
+        some_room = [ask for ask in self._left() if ask not in no_room]
+        found = [(ask, blocker) for ask in some_room if (blocker := self._kept_from(ask)) is not None]
         for ask, blocker in sorted(found, key=_place):
             yield ask, self._first(ask), HeldBack(blocker)
 

@@ -87,7 +87,8 @@ class View:
         """Where on the shelves each schedulable node stands."""
         self.changes = Changes()
         self.notes: dict[NodeName, Any] = {}
-        """What was worked out about a node as it is now; forgotten when something starts or ends there."""
+        """What was worked out about a node as it is now; forgotten when something starts or ends there, and with the
+        fleet."""
         self.fleet = Fleet()
 
     # jobs
@@ -239,7 +240,7 @@ class View:
     def _unshelve(self, name: NodeName) -> None:
         self.fleet = Fleet()
         self.changes.forget(name)
-        self.notes.pop(name, None)
+        self.notes.clear()  # a gang may take whole nodes now and not before, and so be thought to be short
         place = self.places.pop(name, None)
         if place is not None:
             kind, ref, profile = place

@@ -243,10 +243,14 @@ def test_each_home_has_a_line_of_its_own() -> None:
     pooled = replace(ONE, classes=classes, share_all_below=0)
     busy = runs(8, "n1:0", ran=0, limit=100), runs(9, "n2:0", ran=0, limit=200)
     jobs = waits(1, 4, priority="high"), waits(2, 4, priority="low"), waits(3, priority="low", limit=150)
-    plan = decide_on("n1:4@gold n2:4@tin", *busy, *jobs, waits(4, priority="low", limit=300), policy=pooled)
+    long = waits(4, priority="low", limit=300), waits(5, priority="high", limit=999)
+    plan = decide_on("n1:4@gold n2:4@tin", *busy, *jobs, *long, policy=pooled)
     assert reserved(plan) == {1: (100.0, "n1"), 2: (200.0, "n2")}
     assert started(plan) == [3]
-    assert refused(plan)[4] == HeldBack(2)
+    assert (refused(plan)[4], refused(plan)[5]) == (HeldBack(2), HeldBack(1))
+    assert reserved(decide_on("n1:4@gold n2:4@tin", *busy, *jobs, policy=pooled)) == {
+        2: (200.0, "n2")
+    }  # who else cares
 
 
 def test_a_borrower_must_not_delay_the_pool_s_own_class() -> None:

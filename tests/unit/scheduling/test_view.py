@@ -253,3 +253,15 @@ def test_when_a_node_has_room_is_worked_out_anew_once_an_estimate_has_passed() -
     view = view_of("n1:4", runs(8, "n1:0", ran=0, limit=100), waits(1, 4), waits(2, limit=50))
     decide(view, PLAIN, LINE_NOW_S)
     assert reserved(decide(view, PLAIN, LINE_NOW_S + 100)) == {1: (200.0, "n1")}
+
+
+def test_what_was_thought_of_a_gang_is_forgotten_when_a_node_of_it_leaves() -> None:
+    gang = runs(9, "n1:0,1 n2:0,1,2", ran=0)  # of n2 it takes a part, so it is thought to run for ever
+    view = view_of("n1:2 n2:4 n3:1", gang, waits(1, 2), waits(2, 1, limit=1_000))
+    for nodes in ("n1", "n1"):
+        (promised,) = reserved(decide(view, PLAIN, LINE_NOW_S)).values()
+        assert promised[1] == nodes
+        assert reserved(decide(view, PLAIN, LINE_NOW_S)) == reserved(
+            decide(view.made_for(PLAIN, LINE_NOW_S), PLAIN, LINE_NOW_S)
+        )
+        view.remove_node(NodeName("n2"))
