@@ -17,7 +17,9 @@ from typing import Any, Final, TypeVar
 import psutil
 
 from shunter.agent.keeper.client import Gone, KeeperClient
-from shunter.agent.keeper.protocol import Ack, Ended, Live, Ready, Report, Start, Stop
+from shunter.agent.keeper.protocol import Ack, Ended, Lease, Live, Ready, Report, Start, Stop
+from shunter.agent.keeper.tree import Cgroup
+from shunter.runtime.process import boot_time_s
 
 T = TypeVar("T")
 PATIENCE_S: Final = 30.0
@@ -154,8 +156,20 @@ class Rig:
         """Run *argv* to its end."""
         return self.ended(self.send(*argv, **changes))
 
+    def stopped_at_once(self, *argv: str, now: bool = True) -> str:
+        """Ask to run *argv* and, in the same breath, to end it; return its allocation."""
+        request = self.request(*argv)
+        self.client.send(request, Stop(request.allocation, now))
+        return request.allocation
+
     def stop(self, live: Live, *, now: bool = False) -> None:
         self.client.send(Stop(live.allocation, now))
+
+    def lease(self, for_s: float | None) -> float:
+        """Let members run for *for_s* seconds from now, None for ever; return the deadline."""
+        until_s = None if for_s is None else boot_time_s() + for_s
+        self.client.send(Lease(until_s))
+        return until_s or 0.0
 
     def ack(self, ended: Ended) -> None:
         self.client.send(Ack(ended.allocation))
@@ -176,6 +190,16 @@ class Rig:
             return isinstance(report, Live) and report.allocation == allocation and report.stopping == stopping
 
         found = self._take(wanted, f"{allocation} lives")
+        assert isinstance(found, Live)
+        return found
+
+    def frozen(self, live: Live, *, frozen: bool = True) -> Live:
+        """Wait until it is told that *live* is frozen, or thawed."""
+
+        def wanted(report: Report) -> bool:
+            return isinstance(report, Live) and report.allocation == live.allocation and report.frozen == frozen
+
+        found = self._take(wanted, f"{live.allocation} is {'frozen' if frozen else 'thawed'}")
         assert isinstance(found, Live)
         return found
 
@@ -219,19 +243,38 @@ class Rig:
                 own = self.mark in "\0".join(process.cmdline()) or self.mark in process.environ().get(
                     "SHUNTER_MEMBER", ""
                 )
-                if own and process.status() != psutil.STATUS_ZOMBIE and process.pid not in self._keepers():
+                keeps = process.cmdline()[1:3] == ["-m", "shunter.agent.keeper"] or process.pid == os.getpid()
+                if own and not keeps and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
-    def _keepers(self) -> set[int]:
-        """The keepers, their guardians, and this process."""
-        keepers = {ready.pid for ready in self.readies}
-        guardians = set()
-        for pid in keepers:
+    def keepers(self) -> set[int]:
+        """Return the pids of the keepers of this rig and their helpers, also of those that outlived their keeper."""
+        found = set()
+        for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                command = psutil.Process(pid).cmdline()
-                guardians |= {one.pid for one in psutil.Process(pid).children() if one.cmdline() == command}
-        return keepers | guardians | {os.getpid()}
+                if process.cmdline()[1:] == ["-m", "shunter.agent.keeper", str(self.folder), self.mark]:
+                    found.add(process.pid)
+        return found
+
+    def helpers(self) -> list[psutil.Process]:
+        """Return the keeper's own children: its fence, and its guardian where there are cgroups."""
+        found = []
+        for ready in self.readies:
+            with contextlib.suppress(psutil.Error):
+                command = psutil.Process(ready.pid).cmdline()
+                found += [one for one in psutil.Process(ready.pid).children() if one.cmdline() == command]
+        return found
+
+    def fences(self) -> list[psutil.Process]:
+        """Return the helpers without the lock, which only the guardian shares with the keeper."""
+        lock = str(self.folder / "keeper.lock")
+        found = []
+        for one in self.helpers():
+            with contextlib.suppress(psutil.Error):
+                if one.status() != psutil.STATUS_ZOMBIE and all(file.path != lock for file in one.open_files()):
+                    found.append(one)
+        return found
 
     def assert_nothing_left(self) -> None:
         assert [(process.pid, process.cmdline()) for process in self.leftovers()] == []
@@ -240,6 +283,7 @@ class Rig:
         """End all that runs through the keeper, and demand that nothing is left; then clean up, whatever came of it."""
         try:
             if self.readies and not gone(self.ready.pid):
+                self.wake()
                 for report in self.connect():
                     if isinstance(report, Live):
                         self.stop(report, now=True)
@@ -248,10 +292,16 @@ class Rig:
         finally:
             self._clean_up()
 
-    def _clean_up(self) -> None:
-        for ready in self.readies:
+    def wake(self) -> None:
+        """Continue the keeper and its helpers, which a test may have stopped."""
+        for pid in self.keepers():
             with contextlib.suppress(OSError):
-                os.kill(ready.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGCONT)
+
+    def _clean_up(self) -> None:
+        for pid in self.keepers():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         for process in self.leftovers():
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -260,14 +310,18 @@ class Rig:
             if client._child is not None:  # it outlives a worker by design, but not a test
                 client._child.kill()
                 client._child.wait()
+        eventually(lambda: not self.keepers(), "the helpers have ended with their keeper")
         for ready in self.readies:
             self._remove_cgroup(ready)
         for sign in self._signs.values():
             sign.close()
 
     def _remove_cgroup(self, ready: Ready) -> None:
-        if ready.cgroup and Path(ready.cgroup).exists():
+        base = Cgroup(Path(ready.cgroup))
+        if ready.cgroup and base.folder.exists():
             eventually(lambda: gone(ready.pid), "the keeper is dead")
-            for folder in [*Path(ready.cgroup).iterdir(), Path(ready.cgroup)]:
+            base.kill()
+            eventually(lambda: not base.populated(), "its cgroup is empty")
+            for folder in [*base.folder.iterdir(), base.folder]:
                 if folder.is_dir():
                     folder.rmdir()

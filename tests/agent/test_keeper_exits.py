@@ -14,6 +14,7 @@ import pytest
 
 from shunter.agent.keeper.protocol import Ended
 from shunter.agent.keeper.spawn import LaunchError, spawn
+from shunter.agent.keeper.term import Term
 from shunter.domain.outcome import FailureClass
 from tests.agent.conftest import fill
 from tests.agent.rig import Rig, eventually, gone
@@ -149,7 +150,7 @@ def test_a_node_that_can_start_no_process_now_is_not_the_jobs_fault(
     with monkeypatch.context() as patch:
         patch.setattr(f"os.{step}", fail)
         with pytest.raises(LaunchError, match="starting a process failed: Resource temporarily unavailable") as raised:
-            spawn(rig.request("true"), None)
+            spawn(rig.request("true"), None, Term(), 0)
     assert raised.value.failure is FailureClass.NOT_STARTED
     assert open_files(os.getpid()) == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from shunter.agent.keeper.protocol import Ended
 from tests.agent.conftest import BOTH
 from tests.agent.rig import Rig, eventually, gone
+from tests.agent.stamps import HEADLESS, Stamps, assert_still
 
 pytestmark = BOTH
 
@@ -143,6 +145,19 @@ def test_a_tree_that_grows_while_it_is_killed_is_ended(rig: Rig, then: str) -> N
     rig.run("sleep 0.05; true")
     assert generations.read_text() == last
     assert not gone(other.pid)
+
+
+def test_a_child_whose_main_thread_has_ended_looks_like_a_zombie_and_is_ended(rig: Rig, containment: str) -> None:
+    stamps = Stamps(rig.jobs / "stamps")
+    if containment == "cgroup":  # without one, nobody could say whose it is
+        rig.start("sleep 600")
+    rig.sign("go")
+    script = '(setsid "$0" -SEc "$HEADLESS" $SIGNS/stamps &); read -r < $SIGNS/go; exit 5'
+    live = rig.start("bash", "-c", script, sys.executable, env={"HEADLESS": HEADLESS})
+    stamps.wait()
+    go(rig)
+    assert rig.ended(live).exit.code == 5
+    assert_still(stamps)
 
 
 def test_a_frozen_child_is_ended(rig: Rig) -> None:

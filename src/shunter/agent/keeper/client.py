@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Final
 
-from shunter.agent.keeper.protocol import Lines, Ready, Report, Request, decode_report, encode
+from shunter.agent.keeper.protocol import Lease, Lines, Ready, Report, Request, decode_report, encode
 from shunter.errors import SetupError
 from shunter.runtime.paths import socket_path
 
 START_TIMEOUT_S: Final = 20.0
+FENCE_VERSION: Final = 2
+"""The first version of the protocol that knows leases."""
 
 
 class Gone:
@@ -25,6 +27,8 @@ class Gone:
 
 class KeeperClient:
     """Connect with `connect()`; then `send()` requests and take Reports, and at last Gone, from `reports`."""
+
+    _version = 0
 
     def __init__(self, folder: Path, node: str) -> None:
         self._folder = folder
@@ -66,7 +70,14 @@ class KeeperClient:
             if isinstance(report, Gone):
                 return self.connect()
             has.append(report)
+            if isinstance(report, Ready):
+                self._version = report.version
         return has
+
+    @property
+    def fences(self) -> bool:
+        """Whether the keeper is of a version that freezes members when their lease has passed."""
+        return self._version >= FENCE_VERSION
 
     def _launch(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,8 +108,11 @@ class KeeperClient:
                 reports.put(decode_report(line))
 
     def send(self, *requests: Request) -> None:
-        """Send *requests*; nothing is raised if the keeper is gone, for `reports` will say so."""
-        data = b"".join(encode(request) + b"\n" for request in requests)
+        """Send *requests*; nothing is raised if the keeper is gone, for `reports` will say so.
+
+        A Lease is not sent to a keeper that would not understand it: see `fences`.
+        """
+        data = b"".join(encode(one) + b"\n" for one in requests if self.fences or not isinstance(one, Lease))
         with self._lock, contextlib.suppress(OSError):
             if self._socket is not None:
                 self._socket.sendall(data)

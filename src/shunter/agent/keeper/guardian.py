@@ -1,13 +1,15 @@
 """The end of the jobs when the keeper itself is killed and nobody is there to notice: nothing runs unwatched.
 
-The parent-death signal reaches only the processes that the keeper started itself. So a second, idle process holds the
-other end of a pipe: when the pipe closes, the keeper is gone, and everything in its cgroup is ended in one write.
+The parent-death signal reaches only the processes that the keeper started itself. So a second, idle process waits for
+the keeper's end, and then ends everything in its cgroup.
 Without cgroups the next keeper does it, as soon as a node worker starts one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -19,6 +21,7 @@ def watch_over(base: Path) -> tuple[int, int]:
 
     It also inherits the keeper's lock: the next keeper begins only when this one's jobs have been told to end.
     """
+    keeper = os.getpid()
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -27,7 +30,7 @@ def watch_over(base: Path) -> tuple[int, int]:
             os.setsid()
             for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            os.read(read, 1)
+            _wait(keeper, read)
             cgroup = Cgroup(base)
             cgroup.kill()
             cgroup.remove()
@@ -35,3 +38,16 @@ def watch_over(base: Path) -> tuple[int, int]:
             os._exit(0)
     os.close(read)
     return pid, write
+
+
+def _wait(keeper: int, pipe: int) -> None:
+    """Wait for the end of the *keeper*.
+
+    The *pipe* alone would not do: a child that was frozen at birth, before its command replaced it, holds it too.
+    """
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    with contextlib.suppress(OSError):  # there are pidfds since Linux 5.3, usable cgroups since 5.14
+        poller.register(os.pidfd_open(keeper), select.POLLIN)
+    if os.getppid() == keeper:
+        poller.poll()

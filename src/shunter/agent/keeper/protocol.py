@@ -10,11 +10,16 @@ from msgspec import Struct
 from shunter.domain.job import WHOLE_GPU
 from shunter.domain.outcome import Exit
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""1 knew no Lease: such a keeper does not understand one, and cannot fence. A worker of version 1 never sends one, and
+the keeper it talks to never freezes."""
 
 
 class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
     """Run one member of an attempt. *allocation* names it on this node; *marker* is in its environment.
+
+    While the lease has passed it waits: not an instruction of it runs before a later Lease. Until then it is told as
+    Live, frozen, with pid 0, and a Stop ends it as not started.
 
     *gpu_milli* is what it may have of each of *gpus*, in thousandths. *time_limit_s* and *grace_s* are seconds; the
     keeper enforces them by itself, whether or not a worker is there.
@@ -39,7 +44,11 @@ class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
 
 
 class Stop(Struct, frozen=True, omit_defaults=True, tag="stop"):
-    """End a member: stop file, SIGTERM to its group, and after its grace SIGKILL to all. *now* skips the grace."""
+    """End a member: stop file, SIGTERM to its group, and after its grace SIGKILL to all. *now* skips the grace.
+
+    *now* also ends what is frozen. Without it, what is frozen stays so: its stop (file, signal, grace) begins when the
+    lease is renewed, for an ending that checkpoints is work, and work needs a lease.
+    """
 
     allocation: str
     now: bool = False
@@ -51,11 +60,24 @@ class Ack(Struct, frozen=True, tag="ack"):
     allocation: str
 
 
-Request = Start | Stop | Ack
+class Lease(Struct, frozen=True, tag="lease"):
+    """Members may run until *until_boot_s* (CLOCK_BOOTTIME, seconds); None is unfenced.
+
+    When it passes, all members are frozen, whatever has become of the worker; a later Lease thaws them. Only the latest
+    counts, and of two workers the one that connected later. What must not run again has to be stopped *before* it.
+    """
+
+    until_boot_s: float | None
+
+
+Request = Start | Stop | Ack | Lease
 
 
 class Live(Struct, frozen=True, omit_defaults=True, tag="live"):
-    """A member runs (or is ending). Sent when it starts and, for each, when a worker connects."""
+    """A member runs (or is ending, or is *frozen*). Sent when it starts, at each change, and when a worker connects.
+
+    *pid* 0: it waits for a lease, and has not been started.
+    """
 
     allocation: str
     job_id: int
@@ -65,6 +87,7 @@ class Live(Struct, frozen=True, omit_defaults=True, tag="live"):
     gpus: tuple[int, ...] = ()
     stopping: bool = False
     gpu_milli: int = WHOLE_GPU
+    frozen: bool = False
 
 
 class Ended(Struct, frozen=True, tag="ended"):
@@ -78,7 +101,10 @@ class Ended(Struct, frozen=True, tag="ended"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """All that the keeper has was said: what it did not name, it does not have."""
+    """All that the keeper has was said: what it did not name, it does not have.
+
+    With a *cgroup* (its folder) it freezes by that, otherwise by SIGSTOP.
+    """
 
     version: int
     pid: int

@@ -2,46 +2,37 @@
 
 One process per node, one thread, no network: it outlives the node worker, and the jobs do not outlive it. A member is
 over when its main process has been reaped and no other process of it is left; only then is its end written down and
-told.
+told. What must happen on time whatever this process does, freezing, is `fence.py`'s, a process of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import heapq
+import math
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from shunter.agent.keeper.clients import Client, Clients
+from shunter.agent.keeper.fence import Fence
 from shunter.agent.keeper.guardian import watch_over
 from shunter.agent.keeper.journal import Acked, Begun, Journal
-from shunter.agent.keeper.protocol import (
-    VERSION,
-    Ack,
-    Ended,
-    Lines,
-    Live,
-    Ready,
-    Report,
-    Request,
-    Start,
-    Stop,
-    decode_request,
-    encode,
-)
-from shunter.agent.keeper.spawn import LaunchError, spawn
+from shunter.agent.keeper.lost import bury
+from shunter.agent.keeper.member import Member
+from shunter.agent.keeper.oom import shield
+from shunter.agent.keeper.protocol import VERSION, Ack, Ended, Lease, Live, Ready, Request, Start, Stop
+from shunter.agent.keeper.spawn import Late, LaunchError, outcome, spawn
+from shunter.agent.keeper.term import Term
+from shunter.agent.keeper.timers import Timers
 from shunter.agent.keeper.tree import Cgroup, cgroup_base, end, identify, kill_all, origin, orphans
-from shunter.domain.duration import format_duration
 from shunter.domain.job import WHOLE_GPU, in_gpus
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.runtime.paths import socket_path
@@ -50,31 +41,11 @@ from shunter.runtime.process import become_subreaper, boot_time_s
 LINGER_S: Final = 1.0
 """How long a keeper with nothing to keep waits for a worker before it ends."""
 
-RECEIVE_BYTES: Final = 1 << 16
 RECHECK_S: Final = 0.01
 """How often the killed remains of a member are looked at until they are gone."""
 
 MOST_PUZZLED: Final = 50
 """After so many looks orphans of unknown origin are taken for another member's, or out of our reach."""
-
-
-class Member(msgspec.Struct):
-    """A member that this keeper started. *status* is what waitpid gave, once it did.
-
-    *puzzled* counts how often only orphans of unknown origin stood in the way of its end.
-    """
-
-    start: Start
-    pid: int
-    cgroup: Cgroup | None
-    status: int | None = None
-    stopping: bool = False
-    timed_out: bool = False
-    puzzled: int = 0
-
-    def live(self) -> Live:
-        of = self.start
-        return Live(of.allocation, of.job_id, of.attempt, of.rank, self.pid, of.gpus, self.stopping, of.gpu_milli)
 
 
 class Keeper:
@@ -92,32 +63,28 @@ class Keeper:
             raise SystemExit(f"keeper: another one keeps {folder}") from None
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
+        self._oom_score = shield()
         become_subreaper()
         self.journal = Journal(folder / "keeper.journal")
         self.members: dict[str, Member] = {}
         self._by_pid: dict[int, Member] = {}
-        self._clients: dict[socket.socket, Lines] = {}
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer_count = 0
+        self._waiting: dict[str, Start] = {}
+        self._term = Term()
+        self._lessor = 0
+        self._soon = Timers(boot_time_s)
+        self._limits = Timers(self._term.run_s)
         self._untold: list[Ended] = []
         self._idle_since = boot_time_s()
         wanted = os.environ.get("SHUNTER_CGROUP") != "off"
         self._cgroups = cgroup_base(f"shunter-{node}") if wanted else None
         self._guardian, self._guarded = watch_over(self._cgroups) if self._cgroups else (0, -1)
-        self._bury_the_lost()
+        bury(self.journal)
         self._selector = selectors.DefaultSelector()
-        self._listen(socket_path(folder / "keeper.sock"))
+        # Before there is anybody who could ask for a start.
+        self.fence = Fence(Cgroup(self._cgroups) if self._cgroups else None, [self._guardian])
+        self._selector.register(self.fence, selectors.EVENT_READ, self._on_fence)
+        self.clients = Clients(socket_path(folder / "keeper.sock"), self._selector, self._greet, self._handle)
         self._catch_signals()
-
-    def _listen(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self._server = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o177)
-        self._server.bind(str(path))
-        os.umask(before)
-        self._server.listen()
-        self._server.setblocking(False)
-        self._selector.register(self._server, selectors.EVENT_READ, self._accept)
 
     def _catch_signals(self) -> None:
         self._wakeup, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -127,113 +94,101 @@ class Keeper:
             signal.signal(number, signal.SIG_IGN)  # a Ctrl-C meant for the worker's terminal is not for the jobs
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._reap)
 
-    def _bury_the_lost(self) -> None:
-        """End what an earlier keeper left: it died, so its members' ends cannot be known."""
-        lost_members = list(self.journal.begun.values())
-        quiet = 0
-        # A process that is just in exec shows no marker: it escapes one look, not two.
-        while lost_members and quiet < 2:
-            left = [begun for begun in lost_members if _end_lost(begun)]
-            quiet = 0 if left else quiet + 1
-            time.sleep(RECHECK_S)
-        for begun in lost_members:
-            if begun.cgroup:
-                Cgroup(Path(begun.cgroup)).remove()
-                with contextlib.suppress(OSError):
-                    Path(begun.cgroup).parent.rmdir()
-            lost = Exit(
-                time.time(), failure=FailureClass.KEEPER_LOST, message="the node's keeper died, and with it the job"
-            )
-            self.journal.add(Ended(begun.allocation, begun.job_id, begun.attempt, begun.rank, lost), durable=True)
-
     # the loop
 
     def run(self) -> None:
         """Serve until there is nothing to keep and nobody asks."""
         while not self._done():
-            timeout = max(self._timers[0][0] - boot_time_s(), 0.0) if self._timers else 1.0
-            for key, _ in self._selector.select(min(timeout, 1.0)):
-                key.data(key.fileobj)
-            while self._timers and self._timers[0][0] <= boot_time_s():
-                heapq.heappop(self._timers)[2]()
+            limits_s = math.inf if self._term.closed() else self._limits.wait_s()
+            for key, ready in self._selector.select(min(self._soon.wait_s(), limits_s, 1.0)):
+                key.data(ready)
+            self._soon.run()
+            self._limits.run()
             self._announce()
             self.journal.flush()
-        socket_name = self._server.getsockname()
-        self._server.close()
-        Path(socket_name).unlink(missing_ok=True)
+            self.clients.tidy()
+        self.clients.close()
+        self.fence.close()
         if self._cgroups:
             Cgroup(self._cgroups).remove()
 
     def _done(self) -> bool:
-        if self.members or self._clients or not self.journal.flush():
+        if self.members or self._waiting or self.clients or not self.journal.flush():
             self._idle_since = boot_time_s()
         return boot_time_s() - self._idle_since > LINGER_S
 
-    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
-        self._timer_count += 1
-        heapq.heappush(self._timers, (boot_time_s() + delay_s, self._timer_count, action))
-
     # clients
 
-    def _accept(self, server: socket.socket) -> None:
+    def _greet(self, client: Client) -> None:
         self._announce()
-        client, _ = server.accept()
-        client.settimeout(5.0)  # a worker that stopped reading must not stop the keeper
-        self._clients[client] = Lines()
-        self._selector.register(client, selectors.EVENT_READ, self._read)
-        for member in list(self.members.values()):
-            self._send(client, member.live())
-        for ended in list(self.journal.ended.values()):
-            self._send(client, ended)
-        self._send(client, Ready(VERSION, os.getpid(), str(self._cgroups or "")))
+        for member in self.members.values():
+            self.clients.send(client, self._live(member))
+        for start in self._waiting.values():
+            self.clients.send(client, _waits(start))
+        for ended in self.journal.ended.values():
+            self.clients.send(client, ended)
+        self.clients.send(client, Ready(VERSION, os.getpid(), str(self._cgroups or "")))
 
-    def _read(self, client: socket.socket) -> None:
-        try:
-            data = client.recv(RECEIVE_BYTES)
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(client)
-            return
-        for line in self._clients[client].feed(data):
-            try:
-                request = decode_request(line)
-            except msgspec.MsgspecError as error:
-                print(f"keeper: request not understood: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            else:
-                self._handle(request)
-
-    def _drop(self, client: socket.socket) -> None:
-        if client in self._clients:
-            del self._clients[client]
-            self._selector.unregister(client)
-            client.close()
-
-    def _send(self, client: socket.socket, report: Report) -> None:
-        try:
-            client.sendall(encode(report) + b"\n")
-        except OSError:
-            self._drop(client)
-
-    def _tell(self, report: Report) -> None:
-        for client in list(self._clients):
-            self._send(client, report)
-
-    def _handle(self, request: Request) -> None:
+    def _handle(self, request: Request, client: Client) -> None:
         match request:
             case Start():
                 self._start(request)
             case Stop():
-                if member := self.members.get(request.allocation):
-                    self._kill(member) if request.now else self._ask_to_end(member)
+                self._stop(request)
             case Ack():
                 if request.allocation in self.journal.ended:
                     self.journal.add(Acked(request.allocation))
+            case Lease():
+                # What an earlier worker had sent before it was superseded may be read after its successor's.
+                if client.number >= self._lessor:
+                    self._lessor = client.number
+                    self._renew(request)
+
+    # the lease
+
+    def _renew(self, lease: Lease) -> None:
+        self._term.renew(lease.until_boot_s)
+        self.fence.allow(self._term.until_s)
+        if self._term.closed():
+            return
+        for member in list(self.members.values()):
+            if member.asked:
+                self._ask_to_end(member)
+        waiting, self._waiting = self._waiting, {}
+        for start in waiting.values():
+            self._start(start)
+
+    def _on_fence(self, _: int) -> None:
+        before = self.fence.frozen
+        channel = self.fence.fileno()
+        if not self.fence.read():
+            self._selector.unregister(channel)
+            self._replace_fence()
+        if self.fence.frozen != before:
+            for member in list(self.members.values()):
+                self.clients.tell(self._live(member))
+
+    def _replace_fence(self) -> None:
+        """Somebody killed it."""
+        print("keeper: the fence is gone; starting another", file=sys.stderr, flush=True)  # noqa: T201
+        try:
+            self.fence.start()
+        except OSError:
+            self._soon.after(RECHECK_S, self._replace_fence)
+        else:
+            self._selector.register(self.fence, selectors.EVENT_READ, self._on_fence)
+
+    def _live(self, member: Member) -> Live:
+        return member.live(frozen=self.fence.frozen)
 
     # members
 
     def _start(self, start: Start) -> None:
-        if start.allocation in self.members or start.allocation in self.journal.ended:
+        name = start.allocation
+        if name in self.members or name in self.journal.ended or name in self._waiting:
+            return
+        if self._term.closed():
+            self._wait(start)
             return
         if refusal := self._busy(start):
             self._failed(start, LaunchError(refusal, FailureClass.NOT_STARTED))
@@ -241,25 +196,34 @@ class Keeper:
         cgroup, descriptor = self._make_cgroup(start)
         # Noted before it runs: a keeper that dies in between leaves a note without processes, never the reverse.
         folder = str(cgroup.folder) if cgroup else ""
-        self.journal.add(Begun(start.allocation, start.job_id, start.attempt, start.rank, start.marker, folder))
+        self.journal.add(Begun(name, start.job_id, start.attempt, start.rank, start.marker, folder))
         try:
-            pid = spawn(start, descriptor)
-        except LaunchError as error:
+            member = Member(start, *spawn(start, descriptor, self._term, self._oom_score), cgroup)
+        except (LaunchError, Late) as error:
             if cgroup:
                 cgroup.remove()
-            self._failed(start, error)
+            self._wait(start) if isinstance(error, Late) else self._failed(start, error)
             return
         finally:
             if descriptor is not None:
                 os.close(descriptor)
-        member = Member(start, pid, cgroup)
+        self._watch(member)
+
+    def _wait(self, start: Start) -> None:
+        """Keep it for when there is a lease again."""
+        self._waiting[start.allocation] = start
+        self.clients.tell(_waits(start))
+
+    def _watch(self, member: Member) -> None:
+        start = member.start
         self.members[start.allocation] = member
-        self._by_pid[pid] = member
-        if cgroup is None:  # then only its session tells the next keeper what an emptied environment hides
-            self.journal.add(msgspec.structs.replace(self.journal.begun[start.allocation], leader=identify(pid)))
+        self._by_pid[member.pid] = member
+        if member.cgroup is None:  # then only its session tells the next keeper what an emptied environment hides
+            begun = self.journal.begun[start.allocation]
+            self.journal.add(msgspec.structs.replace(begun, leader=identify(member.pid)))
         if start.time_limit_s is not None:
-            self._after(start.time_limit_s, lambda: self._time_is_up(member))
-        self._tell(member.live())
+            self._limits.after(start.time_limit_s, lambda: self._time_is_up(member))
+        self.clients.tell(self._live(member))
 
     def _busy(self, start: Start) -> str:
         """Return why the members that are here leave no room on the GPUs of *start*; nothing if they do.
@@ -289,13 +253,23 @@ class Keeper:
         exit = Exit(time.time(), code, failure=error.failure, message=str(error))
         self._finish(Ended(start.allocation, start.job_id, start.attempt, start.rank, exit))
 
+    def _stop(self, stop: Stop) -> None:
+        if start := self._waiting.pop(stop.allocation, None):
+            self._failed(start, _never_started())
+        elif member := self.members.get(stop.allocation):
+            self._kill(member) if stop.now else self._ask_to_end(member)
+
     def _time_is_up(self, member: Member) -> None:
         if member.status is None and self.members.get(member.start.allocation) is member:
             member.timed_out = True
             self._ask_to_end(member)
 
     def _ask_to_end(self, member: Member) -> None:
+        """Stop file, SIGTERM, grace; of a frozen member when it is thawed, for SIGCONT would wake it."""
         if member.stopping or member.status is not None:
+            return
+        member.asked = self._term.closed()
+        if member.asked:
             return
         member.stopping = True
         if member.start.stop_file:
@@ -304,8 +278,8 @@ class Keeper:
         with contextlib.suppress(OSError):
             os.killpg(member.pid, signal.SIGTERM)
             os.killpg(member.pid, signal.SIGCONT)  # a stopped process would sleep through its grace
-        self._after(member.start.grace_s, lambda: self._kill(member))
-        self._tell(member.live())
+        self._limits.after(member.start.grace_s, lambda: self._kill(member))
+        self.clients.tell(self._live(member))
 
     def _kill(self, member: Member) -> None:
         if self.members.get(member.start.allocation) is not member:
@@ -315,7 +289,7 @@ class Keeper:
             member.cgroup.kill()
         end(member.pid, member.start.marker)
 
-    def _reap(self, _: object) -> None:
+    def _reap(self, _: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
         ended: list[Member] = []
@@ -337,19 +311,32 @@ class Keeper:
         """End what the main process left behind; finish once nothing is left."""
         if self._remains(member):
             self._kill(member)
-            self._after(RECHECK_S, lambda: self._clean(member))
+            self._soon.after(RECHECK_S, lambda: self._clean(member))
             return
         if member.cgroup:
             member.cgroup.remove()
         del self.members[member.start.allocation]
+        self._conclude(member)
+
+    def _conclude(self, member: Member) -> None:
+        """It is over, if it ever began."""
         start = member.start
-        self._finish(Ended(start.allocation, start.job_id, start.attempt, start.rank, self._exit(member)))
+        if member.pipe is not None:
+            try:
+                outcome(start, member.pipe)
+            except LaunchError as error:
+                self._failed(start, error)
+                return
+            except Late:
+                self._failed(start, _never_started()) if member.stopping or member.asked else self._start(start)
+                return
+        self._finish(Ended(start.allocation, start.job_id, start.attempt, start.rank, member.exit()))
 
     def _remains(self, member: Member) -> bool:
         if member.cgroup:
             return member.cgroup.populated()
         ours, unknown = [], []
-        for pid in orphans({*self._by_pid, self._guardian}):
+        for pid in orphans({*self._by_pid, self._guardian, self.fence.pid}):
             whose = origin(pid, member.pid, member.start.marker)
             if whose == "ours":
                 kill_all([pid])
@@ -362,15 +349,6 @@ class Keeper:
         member.puzzled = 0 if ours else member.puzzled + 1
         return bool(ours) or (bool(unknown) and member.puzzled < MOST_PUZZLED)
 
-    def _exit(self, member: Member) -> Exit:
-        assert member.status is not None
-        code = os.waitstatus_to_exitcode(member.status)
-        failure, message = None, ""
-        if member.timed_out:
-            failure = FailureClass.TIME_LIMIT
-            message = f"time limit of {format_duration(member.start.time_limit_s or 0)} reached"
-        return Exit(time.time(), code if code >= 0 else None, -code if code < 0 else None, failure, message)
-
     def _finish(self, ended: Ended) -> None:
         self.journal.add(ended)
         self._untold.append(ended)
@@ -381,15 +359,12 @@ class Keeper:
             self.journal.flush(durable=True)
             untold, self._untold = self._untold, []
             for ended in untold:
-                self._tell(ended)
+                self.clients.tell(ended)
 
 
-def _end_lost(begun: Begun) -> bool:
-    """Kill what is left of a member of an earlier keeper; return whether there was anything."""
-    populated = False
-    if begun.cgroup:
-        cgroup = Cgroup(Path(begun.cgroup))
-        populated = cgroup.populated()
-        cgroup.kill()
-    session = begun.leader.pid if begun.leader is not None and begun.leader.is_ours() else None
-    return bool(end(session, begun.marker)) or populated
+def _never_started() -> LaunchError:
+    return LaunchError("stopped before it was started", FailureClass.NOT_STARTED)
+
+
+def _waits(start: Start) -> Live:
+    return Member(start, 0, None, None).live(frozen=True)

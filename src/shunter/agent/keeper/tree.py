@@ -13,7 +13,7 @@ import os
 import signal
 from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -72,8 +72,25 @@ class Cgroup:
             return False
 
     def kill(self) -> None:
+        """Kill all below."""
         with contextlib.suppress(OSError):
             (self.folder / "cgroup.kill").write_text("1")
+        # That leaves out a process whose main thread has ended before the others (seen on Linux 6.18).
+        for file in self.folder.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                kill_all(pid for pid in map(int, file.read_text().split()) if pid > 0)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Ask the kernel to freeze, or thaw, all below; those that are forked into it later freeze at birth."""
+        with contextlib.suppress(OSError):
+            (self.folder / "cgroup.freeze").write_text("1" if frozen else "0")
+
+    def frozen(self) -> bool:
+        """Whether none below runs; not so while one waits for a device or a file server that does not answer."""
+        try:
+            return "frozen 1" in (self.folder / "cgroup.events").read_text()
+        except OSError:
+            return False
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
@@ -94,29 +111,41 @@ class Leader(Struct, frozen=True):
 
 def identify(pid: int) -> Leader | None:
     """Return who *pid* is now, None if nobody."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-    except OSError:
-        return None
-    return Leader(pid, int(fields[19]), _boot())
+    stat = stat_of(pid)
+    return Leader(pid, stat.ticks, _boot()) if stat else None
 
 
 def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _newest_first() -> list[int]:
-    return sorted((int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()), reverse=True)
+def newest_first() -> list[int]:
+    """Return the numbers of all processes of the machine."""
+    return sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True)  # noqa: PTH208
 
 
-def _stat(pid: int) -> tuple[str, int, int] | None:
-    """Return (state, parent, session) of *pid*, None if it is gone."""
+class Stat(NamedTuple):
+    """What /proc/PID/stat says (proc(5)): *ticks* is the start, in clock ticks since boot."""
+
+    state: str
+    parent: int
+    session: int
+    threads: int
+    ticks: int
+
+    def dead(self) -> bool:
+        """A main thread that ended before the others looks like a zombie, and is none."""
+        return self.state in "ZX" and self.threads <= 1
+
+
+def stat_of(pid: int) -> Stat | None:
+    """Return the state of *pid*, None if it is gone."""
     try:
         # The command in parentheses may itself hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
     except OSError:
         return None
-    return fields[0].decode(), int(fields[1]), int(fields[3])
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[17]), int(fields[19]))
 
 
 def _marker(pid: int) -> str:
@@ -138,12 +167,12 @@ def end(session: int | None, marker: str) -> set[int]:
     """
     parents: dict[int, int] = {}
     ended: set[int] = set()
-    for pid in _newest_first():
-        stat = _stat(pid)
-        if stat is None or stat[0] == "Z" or pid == os.getpid():
+    for pid in newest_first():
+        stat = stat_of(pid)
+        if stat is None or stat.dead() or pid == os.getpid():
             continue
-        parents[pid] = stat[1]
-        if (session and stat[2] == session) or _marker(pid) == marker:
+        parents[pid] = stat.parent
+        if (session and stat.session == session) or _marker(pid) == marker:
             kill_all([pid])
             ended.add(pid)
     while more := {pid for pid, parent in parents.items() if parent in ended} - ended:
@@ -162,7 +191,7 @@ def orphans(mains: Container[int]) -> list[int]:
     try:
         children = [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        children = [pid for pid in _newest_first() if (stat := _stat(pid)) and stat[1] == own]
+        children = [pid for pid in newest_first() if (stat := stat_of(pid)) and stat.parent == own]
     return [pid for pid in children if pid not in mains]
 
 
@@ -172,11 +201,11 @@ def origin(pid: int, session: int, marker: str) -> str:
     Unknown is what cleared its environment and left its session, what is just in exec, and what has just ended: it may
     have left another orphan behind.
     """
-    stat = _stat(pid)
-    if stat is None or stat[0] == "Z":
+    stat = stat_of(pid)
+    if stat is None or stat.dead():
         return "unknown"
     found = _marker(pid)
-    if stat[2] == session or found == marker:
+    if stat.session == session or found == marker:
         return "ours"
     return "theirs" if found else "unknown"
 
