@@ -8,6 +8,7 @@
     ├── Conflict              the state of the thing does not allow this                            (HTTP 409, exit 6)
     │   └── StaleLeader       this coordinator no longer leads
     ├── Unavailable           the store or the gateway cannot be reached now; try again             (HTTP 503, exit 7)
+    │   └── ForeignStore      the store holds another data set than this process belongs to           (HTTP 503, exit 7)
     ├── SetupError            this machine lacks something; says what to install or change          (exit 3)
     └── IllegalTransition     a (phase, event) pair that is not in the table: a bug or a stale report
 
@@ -78,6 +79,12 @@ class Unavailable(ShunterError):
     exit_code = 7
 
 
+class ForeignStore(Unavailable):
+    """Unavailable to whoever only wants to try again: nothing is done with it until an operator has decided."""
+
+    code = "foreign_store"
+
+
 class IllegalTransition(ShunterError):
     code = "illegal_transition"
     http_status = 409
@@ -94,6 +101,7 @@ BY_CODE: dict[str, type[ShunterError]] = {
         Conflict,
         StaleLeader,
         Unavailable,
+        ForeignStore,
         IllegalTransition,
     )
 }

@@ -47,6 +47,7 @@ KINDS: Final = {
     "meta": b"hash", "specs": b"hash", "phases": b"hash", "active": b"zset", "ended": b"zset", "events": b"stream",
     "leader": b"hash", "nodes": b"hash", "incarnations": b"hash", "cordons": b"hash", "seen": b"hash",
     "decision": b"string", "policy": b"string", "usage": b"string", "held": b"set", "idem": b"string",
+    "queues": b"set", "q": b"list",
 }  # fmt: skip
 
 
@@ -282,11 +283,11 @@ def with_incarnation(node: Node, incarnation: str) -> Node:
 
 
 def check_keys(cluster: Cluster) -> None:
-    """Only keys of the table in keys.py exist, each of its type; a key that expires is an idempotency key."""
+    """Only keys of the table in keys.py exist, each of its type; only idempotency keys and queues expire."""
     for name in cluster.redis.scan_iter(f"{cluster.keys.prefix}*"):
         kind = name.decode().removeprefix(cluster.keys.prefix).partition(":")[0]
         assert cluster.redis.type(name) == KINDS[kind], name
-        assert (cluster.redis.ttl(name) > 0) == (kind == "idem"), name
+        assert (cluster.redis.ttl(name) > 0) == (kind in ("idem", "q")), name
 
 
 def check_phases(cluster: Cluster, records: dict[JobId, Record]) -> None:

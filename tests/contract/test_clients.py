@@ -21,7 +21,7 @@ from redis.exceptions import (
 from shunter.domain.ids import Incarnation, NodeName
 from shunter.domain.phase import Queued
 from shunter.errors import Conflict, InvalidInput, SetupError, Unavailable
-from shunter.store import codec, commands
+from shunter.store import codec, commands, queues
 from shunter.store.command import Command
 from shunter.store.commands import Leadership
 from shunter.store.keys import Keys
@@ -57,7 +57,12 @@ def everything(cluster: Cluster) -> list[Command[Any]]:
         commands.renew(keys, NodeName("n9"), Incarnation("x")),
         commands.cordon(keys, "n9", "why", "ada"),
         commands.leave(keys, "n1", "x"),
-        commands.forget(keys, keep_s=HOUR_MS, keep=100),
+        commands.forget(keys, leadership, keep_s=HOUR_MS, keep=100),
+        commands.forget(keys, Leadership(99, "x"), keep_s=HOUR_MS, keep=100),
+        queues.bury(keys, leadership, [(node.name, node.incarnation)]),
+        queues.bury(keys, Leadership(99, "x"), [(node.name, Incarnation("x"))]),
+        queues.known(keys),
+        queues.living(keys),
         commands.nodes(keys),
         commands.cordons(keys),
         commands.held(keys, "n1"),

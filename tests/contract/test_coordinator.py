@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -41,14 +41,16 @@ class Moody(Plain):
             raise self.error
 
 
-class Leader:
-    """A coordinator that leads *cluster* by a policy with a Moody part, and retries at every tick."""
+MOODY: Final = Policy(order=("moody", "age"))
 
-    def __init__(self, cluster: Cluster) -> None:
+
+class Leader:
+    """A coordinator that leads *cluster*, by a policy with a Moody part if nothing else is said."""
+
+    def __init__(self, cluster: Cluster, policy: Policy = MOODY) -> None:
         self.cluster = cluster
         self.leadership = cluster.lead("a")
         dispatcher = CeleryDispatcher(cluster.url, cluster.keys)
-        policy = Policy(order=("moody", "age"))
         numbers = itertools.count(1)
         self.coordinator = Coordinator(
             cluster.plain, cluster.keys, dispatcher, policy, self.leadership, "a", numbers

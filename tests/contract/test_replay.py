@@ -177,7 +177,13 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(phase, Queued):
             self.place(pick, stale=False)
         elif isinstance(phase, Reserved):
-            self.claim(pick, rank, stale=False)
+            gone = any(share.incarnation != self.node(share.node).incarnation for share in phase.allocation.shares)
+            if gone:
+                self.send(
+                    "place", self.pick(self.ids(Queued, Reserved, *LIVE), pick), Returned(self.now(), "c", "gone")
+                )
+            else:
+                self.claim(pick, rank, stale=False)
         else:
             self.report(pick, rank, exit, stale=False)
 
@@ -254,6 +260,8 @@ class StoreMachine(RuleBasedStateMachine):
         phase, rev = self.phases[move.job_id]
         if not self.proven(sent):
             assert self.answer(sent) == "stale"
+        elif sent.script == "claim" and not self.shared(sent):
+            assert self.answer(sent) == self.record(move.job_id)
         elif move.after == self.record(move.job_id):
             assert self.answer(sent) == "ok"
         elif rev == move.before.rev:
@@ -266,6 +274,13 @@ class StoreMachine(RuleBasedStateMachine):
         if sent.script == "place":
             return sent.leadership == self.leaderships[-1]
         return sent.script == "stop" or sent.node == self.node(sent.node.name)
+
+    def shared(self, sent: Sent) -> bool:
+        """Return whether what is claimed has a share on the claiming incarnation."""
+        phase = sent.move.after.phase
+        assert isinstance(phase, HOLDS_GPUS)
+        mine = (sent.node.name, sent.node.incarnation)
+        return any((share.node, share.incarnation) == mine for share in phase.allocation.shares)
 
     def answer(self, sent: Sent) -> Answer:
         ways: dict[str, Callable[[], Answer]] = {

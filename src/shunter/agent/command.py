@@ -61,6 +61,7 @@ def start(
     from shunter.runtime.config import settings
     from shunter.runtime.host import check_node_name, memory_mib, node_identity
     from shunter.runtime.variables import naming_variables
+    from shunter.store.identity import Identity, node_record
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
 
@@ -69,9 +70,9 @@ def start(
     with naming_variables():
         config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
         traits = read_traits(pool, rack, label)
-        keys, store = Keys(config.cluster), Store(config.redis)
+        keys, folder = Keys(config.cluster), config.home / "nodes" / node
+        store = Store(config.redis, identity=Identity(keys, node_record(folder)))
     source = open_source(gpus, node=node)
-    folder = config.home / "nodes" / node
 
     def describe(incarnation: str) -> Node:
         return Node(

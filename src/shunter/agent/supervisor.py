@@ -121,6 +121,8 @@ class Supervisor:
     ) -> list[Effect]:
         """The store answered a claim."""
         if isinstance(answer, Record):
+            if answer == made.before:
+                return []  # not ours to claim; the next lease answer is soon enough to look again
             return self.offered(made.job_id, answer, now_s)  # another member's claim came between, or it is over
         if answer != "ok" or spec is None:
             return []

@@ -41,6 +41,7 @@ from shunter.domain.ids import JobId
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit
 from shunter.errors import Conflict, Unavailable
+from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
 from shunter.store import commands
 from shunter.store.codec import Record, read_record
@@ -112,14 +113,19 @@ class NodeAgent:
                 self._do(self.supervisor.adopt(member, job, record, boot_time_s()))
 
     def _patiently(self, command: Command[T]) -> T:
-        """Run a command that may be repeated, for as long as the store cannot answer."""
+        """Run a command that may be repeated, for as long as the store cannot answer.
+
+        So it is too while Redis holds another data set than ours: nothing is done until an operator has decided.
+        """
+        complaint = Complaint()
         while True:
             try:
                 return self._store.run(command)
             except Unavailable as error:
+                if complaint.due(str(error)):
+                    log.warning("store unavailable", error=str(error))
                 if self._stopping.wait(RETRY_S):
                     raise
-                log.warning("store unavailable", error=str(error))
 
     # threads
 
@@ -132,8 +138,12 @@ class NodeAgent:
         self._stopping.set()
         self._keeper.close()
 
-    def on_hints(self, hints: list[Hint]) -> None:
-        self._facts.put(Hinted(hints))
+    def on_hints(self, hints: list[Hint], identity: str) -> None:
+        """Take *hints* sent in the name of the data set *identity*, if it is ours: another's jobs may have our ids."""
+        if identity == self._store.identity:
+            self._facts.put(Hinted(hints))
+        else:
+            log.warning("hints of another data set dropped", expected=self._store.identity, found=identity)
 
     def _guard(self, target: Callable[[], None]) -> None:
         """A thread that fails takes the worker down, loudly: the next incarnation takes over from store and keeper."""
@@ -148,19 +158,21 @@ class NodeAgent:
                 os._exit(70)
 
     def _lease(self) -> None:
-        inventory_at = boot_time_s()
+        inventory_at, complaint = boot_time_s(), Complaint()
         while not self._stopping.is_set():
             asked = boot_time_s()
             try:
                 held = self._store.run(commands.renew(self._keys, self.node.name, self.node.incarnation))
                 if held is None:
                     raise Superseded
+                complaint.over()
                 self._facts.put(Leased(held, asked))
                 if asked - inventory_at >= INVENTORY_EVERY_S:
                     inventory_at = asked
                     self._refresh_inventory()
             except Unavailable as error:
-                log.warning("lease not renewed", error=str(error))
+                if complaint.due(str(error)):
+                    log.warning("lease not renewed", error=str(error))
             except Conflict as error:
                 raise Superseded from error
             self._stopping.wait(max(RENEW_EVERY_S - (boot_time_s() - asked), 0.1))

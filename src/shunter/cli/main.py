@@ -34,6 +34,9 @@ COMMANDS: Final = {
     "demo": Lazy("shunter.demo.command:demo", "See Shunter at work: a sweep of small training jobs.", _SERVERS),
     "up": Lazy("shunter.local.command:up", "Start Shunter on this machine.", _SERVERS),
     "down": Lazy("shunter.local.command:down", "Stop what `up` started.", _SERVERS),
+    "rejoin": Lazy(
+        "shunter.cli.cluster:rejoin", "Give up data that Redis has lost, and go on with what it holds now.", _SERVERS
+    ),
     "gateway": Lazy("shunter.gateway.command:gateway", "Run a gateway (the HTTP API; any number).", _SERVERS),
     "coordinator": Lazy(
         "shunter.coordinator.command:coordinator", "Run a coordinator (one of several leads).", _SERVERS

@@ -39,6 +39,7 @@ def coordinator(redis: str | None, cluster: str | None, home: str | None, policy
     from shunter.runtime import log
     from shunter.runtime.config import settings
     from shunter.runtime.variables import naming_variables
+    from shunter.store.identity import Identity, home_record
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
 
@@ -46,7 +47,7 @@ def coordinator(redis: str | None, cluster: str | None, home: str | None, policy
     with naming_variables():
         config = settings(cluster=cluster, redis=redis, home=home)
         keys = Keys(config.cluster)
-        store = Store(config.redis)
+        store = Store(config.redis, identity=Identity(keys, home_record(config.home, config.cluster)))
         source = PolicySource(policy or None, config.home)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     loop = Loop(store, keys, CeleryDispatcher(config.redis, keys), source, name)

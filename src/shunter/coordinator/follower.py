@@ -47,13 +47,16 @@ log = structlog.get_logger("coordinator")
 
 
 class Changes:
-    """What a batch of entries asks the leader to do besides deciding. *reread*: one of them could not be read."""
+    """What a batch of entries asks the leader to do besides deciding.
+
+    *reread*: one of them could not be read. *bury*: an incarnation of a node is no more, and nobody reads its queue.
+    """
 
     def __init__(self) -> None:
         self.decide = False
         self.reread = False
         self.tell: dict[JobId, Record] = {}
-        self.restarted: list[tuple[NodeName, str]] = []
+        self.bury = False
 
 
 class Follower:
@@ -222,6 +225,7 @@ class Follower:
         changes.decide = True
         if entry.kind == "node_left":
             self.view.remove_node(name)
+            changes.bury = True
             return
         if entry.kind == "node_joined":
             read = lenient.attempt(codec.read_node, entry.value)
@@ -231,8 +235,7 @@ class Follower:
             node = replace(read, cordoned=self._closed.get(name, ""))
             if before is not None:
                 node = replace(node, cordoned=before.cordoned)
-                if before.incarnation != node.incarnation:
-                    changes.restarted.append((name, before.incarnation))
+                changes.bury |= before.incarnation != node.incarnation
         elif before is not None:
             node = replace(before, cordoned=entry.value.decode() or self._closed.get(name, ""))
         else:
@@ -240,12 +243,15 @@ class Follower:
         self.view.put_node(node)
 
     def stranded(self) -> list[tuple[JobId, Record]]:
-        """Return reservations on incarnations that are no more: nobody will claim them."""
+        """Return reservations that nobody will claim: on incarnations that are no more, or as earlier versions wrote
+        them."""
         current = {name: node.incarnation for name, node in self.view.nodes.items()}
         found = {}
         for _, job_id, share in self.view.holders():
             record = self.records[job_id]
-            if isinstance(record.phase, Reserved) and current.get(share.node) != share.incarnation:
+            if isinstance(record.phase, Reserved) and (
+                current.get(share.node) != share.incarnation or not codec.names_shares(record)
+            ):
                 found[job_id] = record
         return sorted(found.items())
 

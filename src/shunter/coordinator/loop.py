@@ -13,6 +13,7 @@ from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
 from shunter.errors import StaleLeader, Unavailable
+from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
 from shunter.store import commands
 from shunter.store.commands import Lead, Leadership
@@ -43,12 +44,14 @@ class Loop:
         # Not the leadership's: after a short outage of the store the same epoch goes on, and its ids must not repeat.
         self._allocation_numbers = itertools.count(1)
         self._asked_s = 0.0
+        self._complaint = Complaint()
         self.stop = threading.Event()
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
                 lead = self._ask_to_lead()
+                self._complaint.over()
                 if not lead.leading:
                     self._source.look()
                     self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
@@ -58,7 +61,8 @@ class Loop:
                 log.warning("no longer leading", error=str(error))
                 self._token = secrets.token_hex(8)
             except Unavailable as error:
-                log.warning("store unavailable", error=str(error))
+                if self._complaint.due(str(error)):
+                    log.warning("store unavailable", error=str(error))
                 self.stop.wait(RETRY_S)
             except Exception:
                 # Ending would only have another process fail on the same. The lease outlives the pause.

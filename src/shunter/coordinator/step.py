@@ -15,14 +15,14 @@ from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.trouble import Trouble
 from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
 from shunter.domain.event import Event, Placed, Returned
-from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
+from shunter.domain.ids import AllocationId, JobId, NodeName
 from shunter.domain.node import SILENT_AFTER_MS
 from shunter.domain.phase import HOLDS_GPUS, Allocation, Reserved
 from shunter.errors import StaleLeader, Unavailable
 from shunter.scheduling.cycle import Cycle, cycle
 from shunter.scheduling.plan import Decision, Plan
 from shunter.scheduling.policy import Policy
-from shunter.store import commands
+from shunter.store import commands, queues
 from shunter.store.codec import Entry, Record
 from shunter.store.command import Command
 from shunter.store.commands import Leadership, Move
@@ -31,6 +31,7 @@ from shunter.store.redis import Store
 
 PUBLISH_EVERY_S: Final = 0.2
 USAGE_EVERY_S: Final = 10.0
+BURY_EVERY_S: Final = 60.0
 RETENTION_S: Final = 7 * 86_400.0
 RETENTION_JOBS: Final = 100_000
 
@@ -64,7 +65,7 @@ class Coordinator:
         self._numbers = numbers
         self._plan: Plan | None = None
         self._published: tuple[object, ...] | None = None
-        self._published_at = self._usage_at = 0.0
+        self._published_at = self._usage_at = self._buried_at = 0.0
         self._pass_due = False
         self._trouble = Trouble()
         self._reread_due = False
@@ -78,6 +79,7 @@ class Coordinator:
             self._rebuild()
             self.check_nodes()
             self.publish_usage()
+            self._bury_queues()  # also of who died while nobody led
         self._act(Changes())
         log.info("leading", epoch=self._leadership.epoch, jobs=len(self.follower.records))
 
@@ -134,7 +136,9 @@ class Coordinator:
         changed = self.check_nodes()
         if time.monotonic() - self._usage_at >= USAGE_EVERY_S and not self._blind:
             self.publish_usage()
-        self._store.run(commands.forget(self._keys, keep_s=RETENTION_S, keep=RETENTION_JOBS))
+        if time.monotonic() - self._buried_at >= BURY_EVERY_S:
+            self._bury_queues()
+        self._done(commands.forget(self._keys, self._leadership, keep_s=RETENTION_S, keep=RETENTION_JOBS))
         return changed or due or again or retry
 
     def check_nodes(self) -> bool:
@@ -157,8 +161,8 @@ class Coordinator:
 
     def _act(self, changes: Changes) -> None:
         hints: dict[Destination, list[Hint]] = {}
-        for name, incarnation in changes.restarted:
-            self._bury_queue(name, incarnation)
+        if changes.bury:
+            self._bury_queues()
         if (changes.decide or self._pass_due) and not self._blind:
             self._pass_due = False
             for job_id, record in self._pass():
@@ -167,14 +171,20 @@ class Coordinator:
             _address(hints, job_id, record)
         if hints:
             try:
-                self._dispatcher.send(hints)
+                self._dispatcher.send(hints, self._store.identity)
             except Unavailable as error:
                 log.warning("hints not sent", error=str(error))  # the next lease answers say the same
         self.publish()
 
-    def _bury_queue(self, name: NodeName, incarnation: str) -> None:
-        queue = self._dispatcher.forget(Destination(name, Incarnation(incarnation)))
-        self._store.run(commands.delete(queue))
+    def _bury_queues(self) -> None:
+        """Delete the queues of incarnations that are no more, whenever they died."""
+        self._buried_at = time.monotonic()
+        known, living = self._store.run_all(queues.known(self._keys), queues.living(self._keys))
+        dead = [one for one in known if one not in living]
+        for start in range(0, len(dead), commands.MAX_BATCH):
+            self._done(queues.bury(self._keys, self._leadership, dead[start : start + commands.MAX_BATCH]))
+        for name, incarnation in dead:
+            self._dispatcher.forget(Destination(name, incarnation))
 
     def _take_back(self) -> None:
         """Return reservations whose node restarted or left before it claimed them."""
@@ -218,7 +228,7 @@ class Coordinator:
             for made, answer in zip(batch, answers, strict=True):
                 job = self.follower.view.jobs.get(made.job_id)
                 if answer == "stale":
-                    raise StaleLeader(f"leader: epoch {self._leadership.epoch} is over")
+                    raise self._stale()
                 if job is None:
                     continue
                 if answer == "ok":
@@ -256,7 +266,14 @@ class Coordinator:
 
     def _put(self, command: Command[bool]) -> None:
         if not self._store.run(command):
-            raise StaleLeader(f"leader: epoch {self._leadership.epoch} is over")
+            raise self._stale()
+
+    def _done(self, command: Command[int | None]) -> None:
+        if self._store.run(command) is None:
+            raise self._stale()
+
+    def _stale(self) -> StaleLeader:
+        return StaleLeader(f"leader: epoch {self._leadership.epoch} is over")
 
     @property
     def unpublished(self) -> bool:

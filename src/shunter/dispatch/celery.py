@@ -22,7 +22,7 @@ from shunter.errors import Unavailable
 from shunter.store.keys import Keys
 
 HINTS: Final = "shunter.hints"
-"""Name of the one Celery task; its argument is a list of [job id, stored value]."""
+"""Name of the one Celery task; its arguments are a list of [job id, stored value], and whose data set they are from."""
 
 Hint = tuple[JobId, bytes]
 """A job and the record for its node to look at: reserved (claim it), running (a gang is whole), stopping (end it)."""
@@ -70,8 +70,8 @@ class CeleryDispatcher:
         self._queues: dict[Destination, Queue] = {}
         self._producer: Any = None
 
-    def send(self, hints: Mapping[Destination, Sequence[Hint]]) -> None:
-        """Send one message per node.
+    def send(self, hints: Mapping[Destination, Sequence[Hint]], identity: str) -> None:
+        """Send one message per node, in the name of the data set *identity*.
 
         Raises Unavailable when the broker cannot be reached; sending again is harmless.
         """
@@ -84,27 +84,30 @@ class CeleryDispatcher:
                     queue = self._queues[destination] = node_queue(self._keys, destination)
                 body = [[job_id, value.decode()] for job_id, value in batch]
                 self._app.send_task(
-                    HINTS, args=(body,), queue=queue, producer=self._producer, retry=False, ignore_result=True
+                    HINTS, args=(body, identity), queue=queue, producer=self._producer, retry=False, ignore_result=True
                 )
         except (OperationalError, OSError) as error:
             self._producer = None
             raise Unavailable(f"redis: cannot send hints to nodes: {error}", fix="it is repeated by itself") from error
 
-    def forget(self, destination: Destination) -> str:
-        """Forget a dead incarnation; return the key of its queue, which the caller deletes."""
+    def forget(self, destination: Destination) -> None:
+        """Forget a dead incarnation."""
         self._queues.pop(destination, None)
-        return self._keys.queue(destination.node, destination.incarnation)
 
 
-def run_worker(redis_url: str, keys: Keys, destination: Destination, on_hints: Callable[[list[Hint]], None]) -> None:
+def run_worker(
+    redis_url: str, keys: Keys, destination: Destination, on_hints: Callable[[list[Hint], str], None]
+) -> None:
     """Consume the incarnation's queue in this thread until told to stop by a signal.
+
+    *on_hints* gets the hints of a message and the identity of the data set in whose name they were sent.
 
     One process, no children (pool solo), no gossip, mingle, heartbeats or remote control: the task only hands over.
     """
     app = make_app(redis_url, keys, queue=node_queue(keys, destination))
 
-    def hints(batch: list[list[Any]]) -> None:
-        on_hints([(JobId(job_id), value.encode()) for job_id, value in batch])
+    def hints(batch: list[list[Any]], identity: str = "") -> None:
+        on_hints([(JobId(job_id), value.encode()) for job_id, value in batch], identity)
 
     app.task(name=HINTS, ignore_result=True)(hints)
     app.finalize()

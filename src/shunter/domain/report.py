@@ -98,7 +98,7 @@ class EventView(Struct, frozen=True, omit_defaults=True):
 
 class ClusterView(Struct, frozen=True):
     """The cluster in one look. *leader* is empty when no coordinator leads now; *failing* if it leads and starts
-    nothing, because its work fails."""
+    nothing, because its work fails. *identity* names the data set in Redis that the cluster lives in."""
 
     cluster: str
     version: str
@@ -110,6 +110,7 @@ class ClusterView(Struct, frozen=True):
     active_jobs: int
     redis_version: str
     failing: SchedulerFails | None = None
+    identity: str = ""
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):

@@ -45,12 +45,15 @@ def gateway(
     from shunter.runtime import log
     from shunter.runtime.config import settings
     from shunter.runtime.variables import naming_variables
+    from shunter.store.identity import Identity, home_record
+    from shunter.store.keys import Keys
     from shunter.store.redis import AsyncStore
 
     log.configure("gateway")
     with naming_variables():
         config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
-        store = AsyncStore(config.redis)
+        identity = Identity(Keys(config.cluster), home_record(config.home, config.cluster))
+        store = AsyncStore(config.redis, identity=identity)
         service = Service(store, config, getpass.getuser())
     token = load_or_make_token(Path(token_file) if token_file else config.home / "token")
     app = make_app(service, Hub(store, service.keys), token)

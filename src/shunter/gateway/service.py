@@ -269,6 +269,7 @@ class Service:
             active,
             await self.store.run(commands.redis_version(self.keys)),
             Reasons(decision).failing(epoch) if leads else None,
+            self.store.identity,
         )
 
     async def policy(self) -> PolicyInForce:

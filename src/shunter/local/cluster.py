@@ -24,12 +24,14 @@ from msgspec import Struct
 
 from shunter.agent.traits import Traits
 from shunter.domain.ids import Incarnation
+from shunter.domain.node import Node
 from shunter.errors import Conflict, SetupError, ShunterError
 from shunter.gateway.auth import load_or_make_token
 from shunter.runtime.process import tied_to_parent
 from shunter.sdk.client import Client
 from shunter.store import commands
 from shunter.store.embedded import EmbeddedRedis
+from shunter.store.identity import Identity, home_record, node_record
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
 
@@ -148,7 +150,7 @@ class LocalCluster:
     def start(self) -> None:
         """Start everything and wait until all nodes have joined.
 
-        Raises Conflict if the home is up, SetupError if it fails.
+        Raises Conflict if the home is up, SetupError if it fails, ForeignStore if Redis has lost the home's data set.
         """
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._take_lock()
@@ -211,12 +213,20 @@ class LocalCluster:
         return Client(self.url, (self.home / "token").read_text().strip())
 
     def _incarnations(self) -> frozenset[Incarnation]:
-        """Return the incarnations that joined before this start: the store knows them, and they are no more."""
-        store = Store(self.redis.url)
-        try:
-            return frozenset(node.incarnation for node in store.run(commands.nodes(Keys(self.cluster))))
-        finally:
-            store.close()
+        """Return the incarnations that joined before this start: the store knows them, and they are no more.
+
+        Raises ForeignStore if the roles would refuse this Redis: better now than as nodes that never join.
+        """
+        keys, home = Keys(self.cluster), home_record(self.home, self.cluster)
+        nodes = [node_record(self.home / "nodes" / node.name) for node in self.nodes]
+        found: list[Node] = []
+        for path in [*(path for path in nodes if path.exists()), home]:  # the home last: without a record it makes one
+            store = Store(self.redis.url, identity=Identity(keys, path))
+            try:
+                found = store.run(commands.nodes(keys))
+            finally:
+                store.close()
+        return frozenset(node.incarnation for node in found)
 
     def _wait_ready(self, earlier: frozenset[Incarnation]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S

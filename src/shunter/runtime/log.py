@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import structlog
+
+from shunter.runtime.process import boot_time_s
+
+AGAIN_S: Final = 60.0
 
 
 def configure(role: str, *, level: int = logging.INFO) -> None:
@@ -25,3 +29,23 @@ def configure(role: str, *, level: int = logging.INFO) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(role=role)
+
+
+class Complaint:
+    """Trouble that goes on and on: said when it is new or another one, and again each minute. For one thread."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._again_s = 0.0
+
+    def due(self, text: str) -> bool:
+        """Return whether *text* is to be said now."""
+        now_s = boot_time_s()
+        if text == self._said and now_s < self._again_s:
+            return False
+        self._said, self._again_s = text, now_s + AGAIN_S
+        return True
+
+    def over(self) -> None:
+        """Nothing is wrong any more: what comes next is new."""
+        self._said = ""

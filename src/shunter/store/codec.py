@@ -1,4 +1,9 @@
-"""How jobs and phases look in Redis: one text head that the scripts read, then JSON that only Python reads."""
+"""How jobs and phases look in Redis: one text head that the scripts read, then JSON that only Python reads.
+
+The head of a phase is `PHASE ATTEMPT ALLOCATION REV`. ALLOCATION is `-`, or the allocation's id, `@`, and for each
+share, in rank order, the node's incarnation that it is on: `3.17@n1/0000000012,n2/0000000009`. Versions before this one
+wrote the id alone; such a value is read like any other, but cannot be claimed (`claim.lua`), and leaders place it anew.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from shunter.domain.event import Event
 from shunter.domain.ids import JobId
 from shunter.domain.job import Job, Launch, Submission
 from shunter.domain.node import Node
-from shunter.domain.phase import Phase, allocation_id, phase_tag
+from shunter.domain.phase import HOLDS_GPUS, Phase, allocation_id, phase_tag
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_phase: Final = msgspec.json.Decoder(Phase).decode
@@ -31,8 +36,20 @@ class Record(Struct, frozen=True):
 
 def record(phase: Phase, rev: int) -> Record:
     """Return *phase* as it is stored at revision *rev*."""
-    head = f"{phase_tag(phase)} {phase.attempt} {allocation_id(phase)} {rev}\n"
+    head = f"{phase_tag(phase)} {phase.attempt} {_allocation(phase)} {rev}\n"
     return Record(phase, rev, head.encode() + _encode(phase))
+
+
+def _allocation(phase: Phase) -> str:
+    if not isinstance(phase, HOLDS_GPUS):
+        return allocation_id(phase)
+    shares = ",".join(f"{share.node}/{share.incarnation}" for share in phase.allocation.shares)
+    return f"{phase.allocation.id}@{shares}"
+
+
+def names_shares(record: Record) -> bool:
+    """Return whether the head of *record* says where its shares are, which versions before this one did not."""
+    return b"@" in record.value.partition(b"\n")[0]
 
 
 def read_record(value: bytes) -> Record:

@@ -40,11 +40,14 @@ MOVES = frozenset({"place", "claim", "report", "stop"})
 
 
 @cache
-def script(name: str) -> Script:
+def script(name: str, *, guard: bool = False) -> Script:
+    """Return the script *name*; with *guard* it wants `meta` and the data set's identity too: see `guarded`."""
     folder = resources.files("shunter.store") / "scripts"
     text = (folder / f"{name}.lua").read_text()
     if name in MOVES:
         text = (folder / "_common.lua").read_text() + text
+    if guard:
+        text = (folder / "_guard.lua").read_text() + text
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -53,5 +56,21 @@ def call(name: str, keys: Sequence[str], args: Sequence[Arg], parse: Callable[[A
     return Command((*keys, *args), parse, script(name), len(keys))
 
 
+def guarded(command: Command[T], meta: str, identity: str) -> Command[T]:
+    """Return *command*, a script's call, as one that does nothing on a data set that is not *identity*.
+
+    There it answers the error `FOREIGN IDENTITY`, with that of the data set that was found.
+    """
+    assert command.script is not None
+    keys, args = command.parts[: command.keys], command.parts[command.keys :]
+    text = script(command.script.name, guard=True)
+    return Command((*keys, meta, *args, identity), command.parse, text, len(keys) + 1)
+
+
 def plain(*parts: Arg, parse: Callable[[Any], T]) -> Command[T]:
     return Command(parts, parse)
+
+
+def unless_stale(reply: Any) -> int | None:
+    """Return the count that a fenced script answered; None for -1: its caller no longer leads."""
+    return None if int(reply) < 0 else int(reply)

@@ -16,7 +16,7 @@ from shunter.domain.transition import apply
 from shunter.errors import Conflict
 from shunter.store import codec
 from shunter.store.codec import Entry, Record
-from shunter.store.command import Arg, Command, call, plain
+from shunter.store.command import Arg, Command, call, plain, unless_stale
 from shunter.store.keys import Keys
 
 EVENTS_KEPT: Final = 50_000
@@ -191,7 +191,7 @@ def leader(keys: Keys) -> Command[dict[str, str]]:
 
 def next_incarnation(keys: Keys) -> Command[Incarnation]:
     """Return a new incarnation; they sort as text in the order in which the store gave them out."""
-    return plain("HINCRBY", keys.meta, "last_incarnation", 1, parse=lambda number: Incarnation(f"{int(number):010d}"))
+    return call("incarnate", [keys.meta], [1], lambda number: Incarnation(f"{int(number):010d}"))
 
 
 def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Command[None]:
@@ -216,7 +216,7 @@ def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Com
         if reply[0] == b"stale":
             raise Conflict(f"name: a later start of node {node.name!r} has registered", field="name")
 
-    names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name)]
+    names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name), keys.queues]
     args: list[Arg] = [node.name, node.incarnation, host, codec.write_node(node), replace_after_ms, EVENTS_KEPT]
     return call("register", names, args, parse)
 
@@ -313,8 +313,12 @@ def last_job(keys: Keys) -> Command[int]:
     return plain("HGET", keys.meta, "last_job", parse=lambda reply: int(reply or 0))
 
 
-def forget(keys: Keys, *, keep_s: float, keep: int, at_most: int = MAX_BATCH) -> Command[int]:
-    return call("forget", [keys.ended, keys.specs, keys.phases], [int(keep_s * 1000), keep, at_most], int)
+def forget(
+    keys: Keys, leadership: Leadership, *, keep_s: float, keep: int, at_most: int = MAX_BATCH
+) -> Command[int | None]:
+    """Drop ended jobs past their retention; return how many, None if the caller no longer leads."""
+    args: list[Arg] = [leadership.epoch, leadership.token, int(keep_s * 1000), keep, at_most]
+    return call("forget", [keys.leader, keys.ended, keys.specs, keys.phases], args, unless_stale)
 
 
 # events, and what the leader publishes
@@ -385,10 +389,6 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:
 
 def _text_dict(reply: Any) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in _pairs(reply).items()}
-
-
-def delete(*names: str) -> Command[int]:
-    return plain("DEL", *names, parse=int)
 
 
 def redis_version(keys: Keys) -> Command[str]:  # noqa: ARG001  as all commands: behind Redis Cluster, keys choose the server

@@ -2,9 +2,9 @@
 
 | key            | type   | holds                                                                      |
 |----------------|--------|----------------------------------------------------------------------------|
-| `meta`         | hash   | `last_job`, `format`                                                       |
+| `meta`         | hash   | `identity` of the data set, `last_job`, `last_incarnation`                  |
 | `specs`        | hash   | job id → job JSON, newline, launch JSON; never changes                      |
-| `phases`       | hash   | job id → `PHASE ATTEMPT ALLOCATION REV`, newline, phase JSON                |
+| `phases`       | hash   | job id → `PHASE ATTEMPT ALLOCATION REV` (see codec.py), newline, phase JSON |
 | `active`       | zset   | ids of jobs that have not ended, scored by id                              |
 | `ended`        | zset   | ids of ended jobs, scored by end (store's clock, ms), for retention         |
 | `events`       | stream | every transition and every change of a node or leader                       |
@@ -14,6 +14,8 @@
 | `cordons`      | hash   | node name → why it takes no new work, as an operator wants                  |
 | `seen`         | hash   | node name → last renewal, store's clock, ms                                 |
 | `held:NODE`    | set    | ids of jobs that hold something on the node                                 |
+| `queues`       | set    | `NODE INCARNATION` of each that may have a queue; the leader buries the dead |
+| `q:NODE:INC`   | list   | Celery's: hints to an incarnation; expires ten minutes after the last one    |
 | `decision`     | string | the latest pass's refusals, for people; lost without harm                   |
 | `policy`       | string | the policy in force and where it came from, for people                      |
 | `usage`        | string | who has used how much, as the leader counts it                              |
@@ -65,6 +67,6 @@ class Keys:
 _PLAIN = frozenset(
     {
         "meta", "specs", "phases", "active", "ended", "events", "leader", "nodes", "incarnations", "cordons", "seen",
-        "decision", "policy", "usage",
+        "decision", "policy", "usage", "queues",
     }
 )  # fmt: skip

@@ -7,6 +7,7 @@ replaced when they are taken from the pool.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -28,7 +29,8 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from shunter.errors import InvalidInput, SetupError, Unavailable
-from shunter.store.command import Command
+from shunter.store.command import Command, guarded
+from shunter.store.identity import Identity, found, identify
 
 T = TypeVar("T")
 TIMEOUT_S: Final = 5.0
@@ -90,34 +92,89 @@ def _argv_with_text(command: Command[T]) -> tuple[Any, ...]:
     return ("EVAL", command.script.text, command.keys, *command.parts)
 
 
-class Store:
-    """A blocking client. Safe to share between threads. Every method raises Unavailable while Redis cannot answer."""
+class _Foreign(Exception):
+    """A guarded script met another data set: *identity* is that one's."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, identity: str) -> None:
+        super().__init__(identity)
+        self.identity = identity
+
+
+def _whose(error: RedisError) -> _Foreign | None:
+    first, _, identity = str(error).partition(" ")
+    return _Foreign(identity) if first == "FOREIGN" else None
+
+
+def _read(command: Command[T], reply: Any) -> T:
+    if isinstance(reply, RedisError):
+        raise translate(reply) from reply
+    return command.parse(reply)
+
+
+def _read_all(commands: Sequence[Command[Any]], replies: Sequence[Any]) -> list[Any]:
+    return [_read(command, reply) for command, reply in zip(commands, replies, strict=True)]
+
+
+class Store:
+    """A blocking client. Safe to share between threads. Every method raises Unavailable while Redis cannot answer.
+
+    With *identity* every command is for that data set only: on another one it does nothing, and raises ForeignStore.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, identity: Identity | None = None) -> None:
         self.url = check_url(url)
         self._client = _raw(redis.Redis.from_url(url, **_options(timeout_s)))
+        self._identity = identity
+
+    @property
+    def identity(self) -> str:
+        """The identity of the data set that this client is for; nothing while it has met none, and for any."""
+        return self._identity.known if self._identity is not None else ""
 
     def run(self, command: Command[T]) -> T:
+        if self._identity is None:
+            return self._run(command)
+        if command.script is None:
+            return cast(T, self.run_all(command)[0])
+        while True:
+            known = self._identity.known or self._identity.note(self._run(identify(self._identity.meta)))
+            try:
+                return self._run(guarded(command, self._identity.meta, known))
+            except _Foreign as other:
+                self._identity.face(other.identity)
+
+    def _run(self, command: Command[T]) -> T:
         try:
             try:
                 reply = self._client.execute_command(*_argv(command))
             except NoScriptError:
                 reply = self._client.execute_command(*_argv_with_text(command))
         except RedisError as error:
-            raise translate(error) from error
+            raise _whose(error) or translate(error) from error
         return command.parse(reply)
 
     def run_all(self, *commands: Command[Any]) -> list[Any]:
-        """Run plain commands in one round trip (not atomically)."""
+        """Run plain commands, which only read, in one round trip (not atomically)."""
+        if self._identity is None:
+            return _read_all(commands, self._replies(commands))
+        whose = found(self._identity.meta)
+        while True:
+            known = self._identity.known or self._identity.note(self._run(identify(self._identity.meta)))
+            first, *replies = self._replies((whose, *commands))
+            met = _read(whose, first)  # before the others: another data set may hold anything
+            if met == known:
+                return _read_all(commands, replies)
+            self._identity.face(met)
+
+    def _replies(self, commands: Sequence[Command[Any]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             assert command.script is None
             pipeline.execute_command(*command.parts)
         try:
-            replies = pipeline.execute()
+            return cast(list[Any], pipeline.execute(raise_on_error=False))
         except RedisError as error:
             raise translate(error) from error
-        return [command.parse(reply) for command, reply in zip(commands, replies, strict=True)]
 
     def info(self, section: str) -> dict[str, str]:
         """Return a section of INFO as text."""
@@ -134,31 +191,60 @@ class Store:
 class AsyncStore:
     """An asyncio client: the same commands, the same errors."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, identity: Identity | None = None) -> None:
         self.url = check_url(url)
         self._client = _raw(redis.asyncio.Redis.from_url(url, **_options(timeout_s)))
+        self._identity = identity
+
+    @property
+    def identity(self) -> str:
+        """The identity of the data set that this client is for; nothing while it has met none, and for any."""
+        return self._identity.known if self._identity is not None else ""
 
     async def run(self, command: Command[T]) -> T:
+        if self._identity is None:
+            return await self._run(command)
+        if command.script is None:
+            return cast(T, (await self.run_all(command))[0])
+        while True:
+            known = self._identity.known or self._identity.note(await self._run(identify(self._identity.meta)))
+            try:
+                return await self._run(guarded(command, self._identity.meta, known))
+            except _Foreign as other:
+                self._identity.face(other.identity)
+
+    async def _run(self, command: Command[T]) -> T:
         try:
             try:
                 reply = await self._client.execute_command(*_argv(command))
             except NoScriptError:
                 reply = await self._client.execute_command(*_argv_with_text(command))
         except RedisError as error:
-            raise translate(error) from error
+            raise _whose(error) or translate(error) from error
         return command.parse(reply)
 
     async def run_all(self, *commands: Command[Any]) -> list[Any]:
-        """Run plain commands in one round trip (not atomically)."""
+        """Run plain commands, which only read, in one round trip (not atomically)."""
+        if self._identity is None:
+            return _read_all(commands, await self._replies(commands))
+        whose = found(self._identity.meta)
+        while True:
+            known = self._identity.known or self._identity.note(await self._run(identify(self._identity.meta)))
+            first, *replies = await self._replies((whose, *commands))
+            met = _read(whose, first)  # before the others: another data set may hold anything
+            if met == known:
+                return _read_all(commands, replies)
+            self._identity.face(met)
+
+    async def _replies(self, commands: Sequence[Command[Any]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             assert command.script is None
             pipeline.execute_command(*command.parts)
         try:
-            replies = await pipeline.execute()
+            return cast(list[Any], await pipeline.execute(raise_on_error=False))
         except RedisError as error:
             raise translate(error) from error
-        return [command.parse(reply) for command, reply in zip(commands, replies, strict=True)]
 
     async def close(self) -> None:
         await self._client.aclose()

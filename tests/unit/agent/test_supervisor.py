@@ -195,7 +195,67 @@ def test_an_older_record_does_not_take_the_place_of_a_newer_one() -> None:
     assert report(machine.ended(OVER)).before == stopping(rev=4)
 
 
+# signals: an attempt knows one, the stop with grace; after it only the kill
+
+TERM: Final = StopMember(ID, now=False)
+KILL: Final = StopMember(ID, now=True)
+
+
+@pytest.mark.parametrize("stage", [Stage.SENT, Stage.LIVE])
+def test_however_often_and_late_a_stop_is_told_it_is_one_signal(stage: Stage) -> None:
+    machine = at(stage)
+    told = [machine.offered(JOB.id, stopping(), NOW_S) for _ in range(3)]
+    told += [machine.leased({JOB.id: stopping()}, BOOT_S + 1, NOW_S) for _ in range(3)]
+    told += [machine.offered(JOB.id, running(), NOW_S), machine.offered(JOB.id, stopping(), NOW_S)]  # late, doubled
+    told += [machine.live(LIVE), machine.live(Live(ID, 7, 1, 0, pid=99, gpus=(0,), stopping=True))]
+    assert [one for effects in told for one in effects] == [TERM]
+
+
+def test_a_cancel_after_a_member_failed_is_no_second_signal_and_is_not_swallowed() -> None:
+    machine = at(Stage.LIVE, PAIR)
+    failed = stopping(PAIR, cause=StopCause.MEMBER_FAILED, rev=5)
+    assert machine.offered(JOB.id, failed, NOW_S) == [TERM]
+    cancelled = after(failed, StopAsked(14.0, "ada", StopCause.CANCELLED))
+    assert machine.offered(JOB.id, cancelled, NOW_S) == []
+    assert machine.offered(JOB.id, failed, NOW_S) == []  # late: the newer one stands
+    made = report(machine.ended(Ended(ID, 7, 1, 0, BAD)))
+    assert made.before == cancelled
+    assert isinstance(made.after.phase, Stopping)
+    assert made.after.phase.cause is StopCause.CANCELLED
+
+
+def test_a_kill_is_passed_on_though_the_stop_was() -> None:
+    machine = at(Stage.LIVE)
+    assert machine.offered(JOB.id, stopping(), NOW_S) == [TERM]
+    assert machine.leased({}, BOOT_S + 1, NOW_S) == [KILL]
+
+
+def test_a_stop_that_comes_before_the_start_is_told_is_one_signal() -> None:
+    machine = at(Stage.SENT)
+    assert machine.offered(JOB.id, stopping(), NOW_S) == [TERM]
+    assert machine.live(LIVE) == []
+    assert machine.offered(JOB.id, stopping(), NOW_S) == []
+
+
+def test_the_next_worker_gives_no_signal_that_the_keeper_has_heard_and_each_that_it_has_not() -> None:
+    heard = Live(ID, 7, 1, 0, pid=99, gpus=(0,), stopping=True)
+    for member, expected in ((heard, []), (LIVE, [TERM])):
+        machine = node()
+        told = machine.adopt(member, JOB, stopping(), BOOT_S)
+        told += machine.offered(JOB.id, stopping(), NOW_S)
+        told += machine.leased({JOB.id: stopping()}, BOOT_S + 1, NOW_S)
+        assert told == expected
+
+
 # the store's answers to claims
+
+
+def test_a_claim_that_the_store_refuses_as_not_ours_is_not_made_again_at_once() -> None:
+    """Its answer is what we claimed from: at once again would be for ever."""
+    machine = node()
+    (made,) = claims(machine.offered(JOB.id, reserved(), NOW_S))
+    assert answer(machine, made, to=made.before) == []
+    assert claims(machine.leased({JOB.id: reserved()}, BOOT_S + 1, NOW_S)) == [made]
 
 
 def test_a_claim_that_came_too_late_starts_nothing() -> None:

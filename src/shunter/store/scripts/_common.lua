@@ -48,7 +48,7 @@ local function check(legal, phases, first)
       end
     end
   end
-  return answers, passed
+  return answers, passed, stored
 end
 
 local function write(passed, phases, active, ended, events, maxlen)

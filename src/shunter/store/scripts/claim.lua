@@ -3,11 +3,30 @@
 -- ARGV: 1 node, 2 incarnation, 3 events to keep, then items (see _common.lua; no held sets change)
 -- Answer: {'stale'} if another incarnation of the node registered since, else per item two elements: as in _common.lua,
 --         and the stored spec ('' unless ok). No store, no start.
+-- A share is taken only of the very allocation that is stored, and only if one of its shares is on this incarnation: also a
+-- claim that was applied before is answered 'ok' to nobody else.
 
 local legal = {['reserved>reserved'] = true, ['reserved>running'] = true}
 
 if not incarnation_is(KEYS[1], ARGV[1], ARGV[2]) then return {'stale'} end
-local answers, passed = check(legal, KEYS[2], 4)
+local answers, proven, stored = check(legal, KEYS[2], 4)
+
+local function ours(value, claimed)
+  local _, _, held = head(value)
+  local _, _, allocation = head(claimed)
+  local shares = ',' .. (string.match(allocation, '@(.*)$') or '') .. ','
+  return held == allocation and string.find(shares, ',' .. ARGV[1] .. '/' .. ARGV[2] .. ',', 1, true)
+end
+local refused, passed = {}, {}
+for n = 1, #answers do
+  local job, claimed = ARGV[4 + (n - 1) * 6], ARGV[6 + (n - 1) * 6]
+  if answers[n] == 'ok' and not ours(stored[n], claimed) then refused[job] = true end
+  if answers[n] ~= 'gone' and refused[job] then answers[n] = stored[n] end
+end
+for _, i in ipairs(proven) do
+  if not refused[ARGV[i]] then passed[#passed + 1] = i end
+end
+
 local ids, places, answer = {}, {}, {}
 for n = 1, #answers do
   answer[2 * n - 1], answer[2 * n] = answers[n], ''

@@ -1,5 +1,5 @@
 -- register: a node incarnation joins, or reports a changed inventory.
--- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream, 5 held set of the node
+-- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream, 5 held set of the node, 6 queues set
 -- ARGV: 1 node, 2 incarnation, 3 host identity, 4 node JSON, 5 ms after which a silent host may be replaced, 6 events to keep
 -- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately,
 --         {'holds', host, jobs} if it is silent and still has jobs; {'stale'} if a later
@@ -22,5 +22,6 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 redis.call('HSET', KEYS[3], ARGV[1], string.format('%d', now))
+redis.call('SADD', KEYS[6], ARGV[1] .. ' ' .. ARGV[2])
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'k', 'node_joined', 'n', ARGV[1], 'v', ARGV[4])
 return {'ok'}
