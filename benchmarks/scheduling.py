@@ -18,6 +18,7 @@ from benchmarks.options import AT_LEAST_ONE, common, run
 from benchmarks.output import BenchmarkFailed, Output, open_output, say
 from benchmarks.stats import percentile
 from benchmarks.world import GPUS, World, fleet
+from shunter.runtime.garbage import look_seldom
 from shunter.runtime.policy_file import read_policy
 from shunter.scheduling.cycle import Cycle, cycle
 from shunter.scheduling.policy import Policy
@@ -52,6 +53,7 @@ def measure_events(setting: Setting) -> dict[str, list[float]]:
     each an event of its own.
     """
     world = _full(setting)
+    look_seldom()  # as the leader does once it has read all
     times: dict[str, list[float]] = defaultdict(list)
     for round_ in (SETTLE, setting.events):
         times.clear()

@@ -13,6 +13,7 @@ from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
 from shunter.errors import StaleLeader, Unavailable
+from shunter.runtime.garbage import look_seldom
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
 from shunter.store import commands
@@ -80,6 +81,7 @@ class Loop:
             self._allocation_numbers,
         )
         coordinator.begin()
+        look_seldom()
         coordinator.publish_policy(self._source)
         while not self.stop.is_set():
             if boot_time_s() >= self._asked_s + RENEW_S:

@@ -222,6 +222,8 @@ class Backfill:
     def _reserve_for(self, kinds: Collection[Kind]) -> None:
         """Work out the reservations that still wait for it, of those who may want nodes of *kinds*, and of all who may
         want the same nodes as those: on them, one depends on the other."""
+        if not self._waiting:
+            return
         wanted, left, before = set(kinds), self._waiting, -1
         chosen: set[JobId] = set()
         while before < len(chosen):
@@ -255,7 +257,7 @@ class Backfill:
     def _hold(self, name: NodeName, request: Request, gpus: int, at_s: float) -> Hold:
         free = self._free_at(name, at_s)
         # Any device that is left over may be of the island that the job waits for: then none counts as left over.
-        any_will_do = request.within is not Within.ISLAND or len(set(free.islands.values())) <= 1
+        any_will_do = request.within is not Within.ISLAND or not free.split
         idle = len(free.idle) - gpus if request.gpu_milli == WHOLE_GPU and any_will_do else 0
         shared = frozenset(free.parts) if request.gpu_milli == WHOLE_GPU else frozenset()
         return Hold(idle, free.cpus - request.cpus, free.memory_mib - request.memory_mib, shared)

@@ -86,10 +86,10 @@ def tightest(whole: tuple[int, ...], gpus: int) -> tuple[int, ...]:
 class Free:
     """What is unheld on one node. *idle* are whole devices, *parts* the free thousandths of those partly taken."""
 
-    __slots__ = ("cpus", "idle", "islands", "memory_mib", "parts")
+    __slots__ = ("cpus", "idle", "islands", "memory_mib", "parts", "split")
 
     def __init__(
-        self, idle: set[int], parts: dict[int, int], cpus: int, memory_mib: int, islands: Mapping[int, int]
+        self, idle: set[int], parts: dict[int, int], cpus: int, memory_mib: int, islands: Mapping[int, int], split: bool
     ) -> None:
         self.idle = idle
         self.parts = parts
@@ -97,18 +97,20 @@ class Free:
         self.memory_mib = memory_mib
         self.islands = islands
         """Island of each healthy device."""
+        self.split = split
+        """Whether there is more than one island."""
 
     @classmethod
     def of(cls, node: Node, shares: Iterable[NodeShare]) -> Free:
         """Return what *shares* leave of *node*."""
         islands = {gpu.index: gpu.island for gpu in node.gpus if gpu.healthy}
-        free = cls(set(islands), {}, node.cpus, node.memory_mib, islands)
+        free = cls(set(islands), {}, node.cpus, node.memory_mib, islands, len(set(islands.values())) > 1)
         for share in shares:
             free.take(share)
         return free
 
     def copy(self) -> Free:
-        return Free(set(self.idle), dict(self.parts), self.cpus, self.memory_mib, self.islands)
+        return Free(set(self.idle), dict(self.parts), self.cpus, self.memory_mib, self.islands, self.split)
 
     def take(self, share: NodeShare) -> None:
         self.cpus -= share.cpus
@@ -140,9 +142,9 @@ class Free:
         return Profile(self._whole(), parts, self.cpus, self.memory_mib)
 
     def _whole(self) -> tuple[int, ...]:
+        if not self.split:
+            return (len(self.idle),) if self.islands else ()
         counts = dict.fromkeys(self.islands.values(), 0)
-        if len(counts) <= 1:
-            return (len(self.idle),) if counts else ()
         for gpu in self.idle:
             counts[self.islands[gpu]] += 1
         return tuple(sorted(counts.values(), reverse=True))
@@ -154,7 +156,7 @@ class Free:
         """
         if request.gpu_milli < WHOLE_GPU and device < WHOLE_GPU:
             return (min(gpu for gpu, part in self.parts.items() if part == device),)
-        if len(set(self.islands.values())) <= 1:
+        if not self.split:
             return tuple(sorted(self.idle)[:gpus])
         counts = Counter(self.islands[gpu] for gpu in self.idle)
         enough = [(count, island) for island, count in counts.items() if count >= gpus]

@@ -37,12 +37,14 @@ class AskKey(NamedTuple):
 
 class Ask:
     """What pending jobs of one class ask for: compared by identity. *ids* are those jobs, *lengths* are how long they
-    are said to run, *since* is when they joined the queue (wall clock). *territory*: see there."""
+    are said to run, *since* is when they joined the queue (wall clock). *bit* is a power of two of its own, so that
+    sets of asks are numbers. *territory*: see there."""
 
-    __slots__ = ("avoid", "ids", "lengths", "rank", "request", "since", "territory")
+    __slots__ = ("avoid", "bit", "ids", "lengths", "rank", "request", "since", "territory")
 
-    def __init__(self, key: AskKey) -> None:
+    def __init__(self, key: AskKey, bit: int) -> None:
         self.rank, self.request, self.avoid = key
+        self.bit = bit
         self.territory: Any = None
         self.ids: SortedList[JobId] = SortedList()
         self.lengths: SortedList[float] = SortedList()
@@ -98,27 +100,38 @@ class Lane:
 
 
 class Queue:
-    """Jobs of one owner and class. `heads` has its lanes, in the order of their first jobs."""
+    """Jobs of one owner and class. `heads` has its lanes, in the order of their first jobs; `bits` are those of their
+    asks."""
 
-    __slots__ = ("_in_order", "heads", "lanes", "owner", "rank")
+    __slots__ = ("_first", "_in_order", "bits", "heads", "lanes", "owner", "rank")
 
     def __init__(self, rank: int, owner: Owner) -> None:
         self.rank = rank
         self.owner = owner
+        self.bits = 0
         self.lanes: dict[Ask, Lane] = {}
         self.heads: SortedDict[JobKey, Lane] = SortedDict()
+        self._first: tuple[JobKey, Pending] | None = None
         self._in_order: list[tuple[JobKey, Lane]] = []
 
     @property
+    def first(self) -> tuple[JobKey, Pending]:
+        """Its first job: most queues stay as they are from pass to pass."""
+        if self._first is None:
+            key, lane = self.heads.peekitem(0)
+            self._first = key, lane.jobs[key]
+        return self._first
+
+    @property
     def in_order(self) -> list[tuple[JobKey, Lane]]:
-        """`heads` as a list: most queues stay as they are from pass to pass."""
+        """`heads` as a list."""
         if not self._in_order:
             self._in_order = list(self.heads.items())
         return self._in_order
 
     def changed(self) -> None:
         """`heads` has changed."""
-        self._in_order = []
+        self._first, self._in_order = None, []
 
 
 class Lanes:
@@ -129,6 +142,8 @@ class Lanes:
         self._by_owner = "fair-share" in policy.order
         self._key = job_key(policy.order)
         self._lane_of: dict[JobId, tuple[Queue, Lane, JobKey]] = {}
+        self._bits: list[int] = []
+        """Those of asks that are gone: numbers stay as small as there are asks at one time."""
         self.asks: dict[AskKey, Ask] = {}
         self.queues: dict[tuple[int, Owner], Queue] = {}
 
@@ -168,13 +183,14 @@ class Lanes:
         asked = AskKey(rank, job.request, avoided(phase))
         ask = self.asks.get(asked)
         if ask is None:
-            ask = self.asks[asked] = Ask(asked)
+            ask = self.asks[asked] = Ask(asked, self._bits.pop() if self._bits else 1 << len(self.asks))
         queue = self.queues.get((rank, owner))
         if queue is None:
             queue = self.queues[rank, owner] = Queue(rank, owner)
         lane = queue.lanes.get(ask)
         if lane is None:
             lane = queue.lanes[ask] = Lane(ask)
+            queue.bits |= ask.bit
         return queue, lane
 
     def remove(self, job_id: JobId) -> None:
@@ -191,10 +207,12 @@ class Lanes:
         ask.remove(pending)
         if not lane.jobs:
             del queue.lanes[ask]
+            queue.bits &= ~ask.bit
             if not queue.lanes:
                 del self.queues[queue.rank, queue.owner]
         if not ask.ids:
             del self.asks[AskKey(ask.rank, ask.request, ask.avoid)]
+            self._bits.append(ask.bit)
 
     def pending(self) -> Iterator[Pending]:
         """Every job, in no order that means anything."""

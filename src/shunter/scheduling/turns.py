@@ -20,7 +20,7 @@ from shunter.scheduling.order import Plain
 from shunter.scheduling.parts import order_part
 from shunter.scheduling.view import View
 
-_MANY: Final = 16
+_MANY: Final = 8
 """After so many queues that were over when their turn came, the others are looked at."""
 
 
@@ -32,8 +32,9 @@ class Limit(Struct, frozen=True):
     unsaid: bool = True
     patience_s: float = -math.inf
 
-    def too_long(self, pending: Pending) -> bool:
-        return pending.said_s > self.longest_s and not (self.unsaid and math.isinf(pending.said_s))
+    def leaves_out(self, pending: Pending, now_s: float) -> bool:
+        too_long = pending.said_s > self.longest_s and not (self.unsaid and math.isinf(pending.said_s))
+        return too_long or self.too_young(pending, now_s)
 
     def too_young(self, pending: Pending, now_s: float) -> bool:
         return pending.phase.since_s + self.patience_s > now_s
@@ -63,27 +64,28 @@ class Turns:
 
     def __init__(self, view: View, now_s: float) -> None:
         self._parts = [order_part(name)(view, now_s) for name in view.policy.order]
-        self._of_queue = [part.of_queue for part in self._parts if type(part).of_queue is not Plain.of_queue]
-        self._asks = len(view.lanes.asks)
+        self._parts_of_queues = [part for part in self._parts if type(part).of_queue is not Plain.of_queue]
         self._view = view
         self.now_s = now_s
         self._placed = 0
         self.refused: set[Ask] = set()
+        self._left = sum(ask.bit for ask in view.lanes.asks.values())
+        """The bits of the asks that are not refused."""
         self.limits: dict[Ask, Limit] = {}
         self.too_young_s = math.inf
         self._heap: list[tuple[Any, JobKey, int, Queue]] = []
         self._queues: dict[int, _QueueTurns] = {}
 
     def __iter__(self) -> Iterator[Turn]:
-        if len(self.refused) < self._asks:
+        if self._left:
             self._line_up()
         over = 0
-        while self._heap and len(self.refused) < self._asks:
+        while self._heap and self._left:
             key, head, number, queue = self._heap[0]
             turns = self._queues.get(number)
             if turns is None:
                 turns = self._queues[number] = _QueueTurns(queue)
-            if not turns.settle(self):
+            if not (queue.bits & self._left and turns.settle(self)):
                 heapq.heappop(self._heap)
                 over += 1
                 if over == _MANY:
@@ -99,17 +101,17 @@ class Turns:
 
     def _leave_out(self) -> None:
         """Leave out queues of which every ask was refused: that costs less than each one's turn."""
-        left = [ask for ask in self._view.lanes.asks.values() if ask not in self.refused]
-        self._heap = [entry for entry in self._heap if any(ask in entry[3].lanes for ask in left)]
+        self._heap = [entry for entry in self._heap if entry[3].bits & self._left]
         heapq.heapify(self._heap)
 
     def _line_up(self) -> None:
-        heads = [(queue, *queue.in_order[0]) for queue in self._view.lanes.queues.values()]
-        columns = [[of_queue(queue, lane.jobs[head]) for queue, head, lane in heads] for of_queue in self._of_queue]
+        queues = list(self._view.lanes.queues.values())
+        firsts = [queue.first for queue in queues]
+        heads = [head for _, head in firsts]
+        columns = [part.of_queues(queues, heads) for part in self._parts_of_queues]
         keys = zip(*columns, strict=True) if columns else repeat(())
-        self._heap = [
-            (key, head, number, queue) for number, (key, (queue, head, _)) in enumerate(zip(keys, heads, strict=False))
-        ]
+        rows = zip(keys, firsts, queues, strict=False)
+        self._heap = [(key, first[0], number, queue) for number, (key, first, queue) in enumerate(rows)]
         heapq.heapify(self._heap)
 
     def placed(self, turn: Turn) -> None:
@@ -123,6 +125,7 @@ class Turns:
     def refuse(self, ask: Ask) -> None:
         """No job of *ask* can start in this pass: what is free only shrinks."""
         self.refused.add(ask)
+        self._left &= ~ask.bit
 
     def limit(self, turn: Turn, limit: Limit) -> None:
         """Of the ask of *turn*, only jobs within *limit* can start; of a lane whose first has not waited for long
@@ -141,7 +144,7 @@ class Turns:
         turn.queue.put_back(turn)
 
     def _queue_key(self, queue: Queue, head: Pending) -> tuple[Any, ...]:
-        return tuple([key_of(queue, head) for key_of in self._of_queue])
+        return tuple([part.of_queue(queue, head) for part in self._parts_of_queues])
 
 
 class _QueueTurns:
@@ -176,23 +179,21 @@ class _QueueTurns:
             key, lane = lanes[self._at]
             if lane.ask not in refused:
                 limit = limits.get(lane.ask)
-                if limit is None:
-                    break
                 pending = lane.jobs[key]
-                if not (limit.too_long(pending) or limit.too_young(pending, turns.now_s)):
+                if limit is None or not limit.leaves_out(pending, turns.now_s):
                     break
                 self.go_on(Turn(self, lane, pending), turns)
             self._at += 1
         while self._again:
             turn = self._again[0][1]
-            if turn.ask not in refused:
-                limit = limits.get(turn.ask)
-                if limit is None or not (limit.too_long(turn.pending) or limit.too_young(turn.pending, turns.now_s)):
-                    break
+            if turn.ask in refused:
                 heapq.heappop(self._again)
-                self.go_on(turn, turns)
-            else:
-                heapq.heappop(self._again)
+                continue
+            limit = limits.get(turn.ask)
+            if limit is None or not limit.leaves_out(turn.pending, turns.now_s):
+                break
+            heapq.heappop(self._again)
+            self.go_on(turn, turns)
         if self._at < len(lanes) and (not self._again or lanes[self._at][0] < self._again[0][0]):
             self.key = lanes[self._at][0]
         elif self._again:

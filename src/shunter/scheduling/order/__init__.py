@@ -7,6 +7,7 @@ submission.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from shunter.scheduling.lanes import Pending, Queue
@@ -23,6 +24,9 @@ class OrderPart(Protocol):
     def of_queue(self, queue: Queue, head: Pending) -> Any:
         """Return the key of *queue*, whose next job is *head*. A part that tells no queues apart leaves this out."""
 
+    def of_queues(self, queues: Sequence[Queue], heads: Sequence[Pending]) -> list[Any]:
+        """Return the keys of *queues* and their *heads*: a pass begins with those of all."""
+
     def placed(self, queue: Queue, pending: Pending) -> None:
         """A job of *queue* was placed in this pass; keys may grow, never shrink."""
 
@@ -37,6 +41,9 @@ class Plain:
 
     def of_queue(self, queue: Queue, head: Pending) -> Any:
         return None
+
+    def of_queues(self, queues: Sequence[Queue], heads: Sequence[Pending]) -> list[Any]:
+        return list(map(self.of_queue, queues, heads))
 
     def placed(self, queue: Queue, pending: Pending) -> None:
         pass

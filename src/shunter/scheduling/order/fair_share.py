@@ -7,6 +7,8 @@ Due is the weight among siblings; used is decayed GPU-seconds (usage.py), plus w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shunter.scheduling.lanes import Pending, Queue
 from shunter.scheduling.order import Plain
 from shunter.scheduling.usage import AccountKey, Owner
@@ -22,11 +24,17 @@ class Part(Plain):
         self._keys: dict[Owner, tuple[float, ...]] = {}
 
     def of_queue(self, queue: Queue, head: Pending) -> tuple[float, ...]:
-        key = self._keys.get(queue.owner)
-        if key is None:
-            ratios = [self._ratio(name) for name in self._ledger.path(queue.owner)]
-            # Who is equal so far is equal, however deep.
-            key = self._keys[queue.owner] = (*ratios, *[0.0] * (self._ledger.depth - len(ratios)))
+        return self._keys.get(queue.owner) or self._key(queue.owner)
+
+    def of_queues(self, queues: Sequence[Queue], heads: Sequence[Pending]) -> list[tuple[float, ...]]:
+        known = self._keys
+        return [known.get(queue.owner) or self._key(queue.owner) for queue in queues]
+
+    def _key(self, owner: Owner) -> tuple[float, ...]:
+        known, path = self._ratios, self._ledger.path(owner)
+        ratios = [known[name] if name in known else self._ratio(name) for name in path]
+        # Who is equal so far is equal, however deep.
+        key = self._keys[owner] = (*ratios, *[0.0] * (self._ledger.depth - len(ratios)))
         return key
 
     def placed(self, queue: Queue, pending: Pending) -> None:
