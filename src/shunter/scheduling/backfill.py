@@ -28,7 +28,7 @@ from shunter.scheduling.keeper import Bars, Spoilt
 from shunter.scheduling.lanes import Ask, Pending
 from shunter.scheduling.plan import Reservation
 from shunter.scheduling.shelves import Kind, Ref, least_level, tightly
-from shunter.scheduling.soonest import End, ends, outlook, soonest
+from shunter.scheduling.soonest import End, ends, keep_up, outlook, soonest
 from shunter.scheduling.territory import Tier, avoided, territory
 from shunter.scheduling.view import View
 
@@ -95,6 +95,7 @@ class Backfill:
         self._lengths: dict[JobId, float] = {}
         self._firm: dict[Request, dict[NodeName, tuple[float, JobId]]] = {}
         self._no_spare: list[Kept] | None = None
+        keep_up(view, now_s)
 
     @property
     def made(self) -> tuple[Reservation, ...]:

@@ -27,6 +27,9 @@ from shunter.scheduling.view import View, takes_whole
 _MANY: Final = 0.3
 """From this part of the nodes on, looking at all of them anew costs less than moving those that changed."""
 
+_AT_ONCE: Final = 2
+"""How many a pass brings up to date of its own accord."""
+
 _KEPT: Final = 500_000
 """Answers for one fleet; a node takes one for each shape of member."""
 
@@ -155,11 +158,16 @@ def soonest(view: View, kinds: Tier, request: Request, gpus: int, now_s: float) 
     key = kinds, request, gpus
     found = kept.pop(key, None) or Soonest(view, kinds, request, gpus)
     found.follow(now_s)
-    if kept:  # they take turns, so that none is ever far behind: catching up would cost one pass a lot
-        first = next(iter(kept))
-        other = kept.pop(first)
-        if (len(kept) + 2) * len(view.places) <= _KEPT:
-            other.follow(now_s)
-            kept[first] = other
     kept[key] = found
     return found
+
+
+def keep_up(view: View, now_s: float) -> None:
+    """Bring the one up to date that is furthest behind: catching up with a lot would cost one pass a lot."""
+    kept: dict[tuple[Tier, Request, int], Soonest] = view.fleet.soonest
+    for _ in range(min(_AT_ONCE, len(kept))):
+        key = next(iter(kept))
+        found = kept.pop(key)
+        if (len(kept) + 1) * len(view.places) <= _KEPT:
+            found.follow(now_s)
+            kept[key] = found

@@ -20,7 +20,7 @@ from shunter.scheduling.order import Plain
 from shunter.scheduling.parts import order_part
 from shunter.scheduling.view import View
 
-_MANY: Final = 8
+_MANY: Final = 16
 """After so many queues that were over when their turn came, the others are looked at."""
 
 
