@@ -25,7 +25,7 @@ from shunter.store.command import script
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
 
-_CALL: Final = re.compile(r"redis\.p?call\(\s*'([A-Za-z]+)'")
+_CALL: Final = re.compile(r"(?:redis\.p?call|in_parts)\(\s*'([A-Za-z]+)'")
 _MONITORED: Final = re.compile(rb'^\+?\d+\.\d+ \[\d+ ([^\]]*)\] "([^"]*)"(?: "([^"]*)")?')
 _CALLS: Final = re.compile(r"calls=(\d+)")
 

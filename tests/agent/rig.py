@@ -211,7 +211,7 @@ class Rig:
 
     def said(self, allocation: str) -> list[Report]:
         """Return the reports on *allocation* that came and were not asked for; a later one must have come by now."""
-        return [one for one in self._early if not isinstance(one, Ready) and one.allocation == allocation]
+        return [one for one in self._early if isinstance(one, Live | Ended) and one.allocation == allocation]
 
     def _take(self, wanted: Callable[[Report], bool], what: str) -> Report:
         for early in self._early:

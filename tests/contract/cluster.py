@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from shunter.domain.event import Cancelled, Event, Placed, Requeued, Returned, StopAsked
 from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
 from shunter.domain.job import Job, Launch, Request, Submission
+from shunter.domain.lease import Renewal
 from shunter.domain.node import Gpu, Node
 from shunter.domain.outcome import Exit, FailureClass, classify
 from shunter.domain.phase import (
@@ -28,13 +29,14 @@ from shunter.domain.phase import (
     Stopping,
     phase_tag,
 )
-from shunter.domain.retry import on_claim, on_exit
+from shunter.domain.retry import on_claim, on_exit, on_lost
 from shunter.domain.transition import apply
-from shunter.store import commands
+from shunter.store import commands, leases
 from shunter.store.codec import Entry, Record
 from shunter.store.command import Command
 from shunter.store.commands import Answer, Leadership, Move
 from shunter.store.keys import Keys
+from shunter.store.leases import Renewed, Seen
 from shunter.store.redis import Store
 
 T = TypeVar("T")
@@ -42,10 +44,12 @@ HOUR_MS: Final = 3_600_000
 FINE: Final = Exit(50.0, code=0)
 BAD: Final = Exit(60.0, code=3)
 LOST: Final = Exit(70.0, failure=FailureClass.KEEPER_LOST, message="the keeper died")
+GONE: Final = Exit(80.0, failure=FailureClass.NODE_LOST, message="the node is lost")
 
 KINDS: Final = {
     "meta": b"hash", "specs": b"hash", "phases": b"hash", "active": b"zset", "ended": b"zset", "events": b"stream",
     "leader": b"hash", "nodes": b"hash", "incarnations": b"hash", "cordons": b"hash", "seen": b"hash",
+    "renewals": b"hash", "unfenced": b"hash", "ready_run": b"string",
     "decision": b"string", "policy": b"string", "usage": b"string", "held": b"set", "idem": b"string",
     "queues": b"set", "q": b"list",
 }  # fmt: skip
@@ -99,6 +103,7 @@ class Cluster:
         self.redis: Any = redis.Redis.from_url(url, protocol=2)
         self.whole = True
         self._allocations = 0
+        self._renewals: dict[str, int] = {}
 
     def run(self, command: Command[T]) -> T:
         return self.store.run(command)
@@ -139,13 +144,72 @@ class Cluster:
         assert won.leading
         return Leadership(won.epoch, f"token-{name}")
 
-    def join(self, name: str, *, host: str = "host-1", gpus: int = 2) -> Node:
+    def join(
+        self, name: str, *, host: str = "host-1", gpus: int = 2, worker: str = "", terms: str = "normal",
+        replace_after_ms: int = HOUR_MS,
+    ) -> Node:  # fmt: skip
         """Register a new incarnation of *name*."""
         incarnation = self.run(commands.next_incarnation(self.keys))
         devices = tuple(Gpu(index, "H100", f"{name}-{index}", 81_920) for index in range(gpus))
         node = Node(NodeName(name), incarnation, devices, 16, 65_536, joined_s=2.0)
-        self.run(commands.register(self.keys, node, host, replace_after_ms=HOUR_MS))
+        command = commands.register(
+            self.keys, node, host, replace_after_ms=replace_after_ms, worker=worker, terms=terms
+        )
+        self.run(command)
         return node
+
+    def renewal(
+        self, node: Node, *, number: int | None = None, done: int | None = None, fenced: bool = False,
+        unfenced: bool = False, worker: str = "", terms: str = "normal",
+    ) -> Command[Renewed]:  # fmt: skip
+        """Return the next renewal of *node*, which carried out the answer to the one before; or renewal *number*."""
+        worker = worker or node.incarnation
+        if number is None:
+            number = self._renewals.get(worker, 0) + 1
+        self._renewals[worker] = number
+        asked = Renewal(number, 0.0, number - 1 if done is None else done, fenced)
+        return leases.renew(self.keys, node.name, node.incarnation, worker, asked, terms=terms, unfenced=unfenced)
+
+    def renew(self, node: Node, **fields: Any) -> Renewed:
+        """Renew as `renewal` says."""
+        return self.run(self.renewal(node, **fields))
+
+    def watch(self) -> Seen:
+        return self.run(leases.watch(self.keys))
+
+    def catch_up(self) -> None:
+        """Have every leader to come believe that the nodes know all that this run of the store knows."""
+        self.redis.set(self.keys.ready_run, self.watch().run_id)
+
+    def losing(self, node: Node) -> list[Move]:
+        """Return the moves that take everything off *node*, as whoever declares it lost makes them."""
+        moves = []
+        for job_id in self.held(node):
+            phase = self.phase(job_id)
+            assert isinstance(phase, HOLDS_GPUS)
+            event = on_lost(self.job(job_id), phase, node.name, GONE, by="coordinator-1")
+            if event is not None:
+                moves.append(self._move(job_id, event))
+        return moves
+
+    def loss(
+        self, leadership: Leadership | None, node: Node, moves: Sequence[Move] | None = None, *,
+        holds: int | None = None, run_id: str | None = None, why: str = "silent for 30 s",
+    ) -> Command[str]:  # fmt: skip
+        """Return the call that declares *node* lost, as things are now; by an operator if *leadership* is None."""
+        seen = self.watch()
+        args = (
+            self.keys, leadership, node.name, why,
+            len(self.held(node)) if holds is None else holds,
+            self.losing(node) if moves is None else moves,
+        )  # fmt: skip
+        if leadership is None:
+            return leases.lose(*args)
+        run_id = seen.run_id if run_id is None else run_id
+        return leases.lose(*args, run_id=run_id, renewal=seen.written.get(node.name, "none"))
+
+    def lose(self, leadership: Leadership | None, node: Node) -> str:
+        return self.run(self.loss(leadership, node))
 
     # transitions, as their callers make them
 
@@ -249,6 +313,7 @@ class Cluster:
         """Everything stored agrees with everything else (design section 3, invariants 1, 2 and 7)."""
         records = self.records()
         check_keys(self)
+        check_nodes(self)
         check_phases(self, records)
         check_held(self, records)
         if self.whole:
@@ -288,6 +353,20 @@ def check_keys(cluster: Cluster) -> None:
         kind = name.decode().removeprefix(cluster.keys.prefix).partition(":")[0]
         assert cluster.redis.type(name) == KINDS[kind], name
         assert (cluster.redis.ttl(name) > 0) == (kind in ("idem", "q")), name
+
+
+def check_nodes(cluster: Cluster) -> None:
+    """Each node is known with all that belongs to one; a lease has who was not lost."""
+
+    def named(key: str) -> set[str]:
+        return {name.decode() for name in cluster.redis.hkeys(key)}
+
+    keys = cluster.keys
+    at = {name.decode(): value for name, value in cluster.redis.hgetall(keys.incarnations).items()}
+    living = {name for name, value in at.items() if not value.startswith(b"-")}
+    assert named(keys.nodes) == named(keys.seen) == at.keys()
+    assert named(keys.renewals) == living
+    assert named(keys.unfenced) <= living
 
 
 def check_phases(cluster: Cluster, records: dict[JobId, Record]) -> None:

@@ -18,15 +18,15 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from shunter.domain.ids import Incarnation, NodeName
+from shunter.domain.ids import Incarnation
 from shunter.domain.phase import Queued
 from shunter.errors import Conflict, InvalidInput, SetupError, Unavailable
-from shunter.store import codec, commands, queues
+from shunter.store import codec, commands, leases, queues
 from shunter.store.command import Command
 from shunter.store.commands import Leadership
 from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore, Store, check_url, translate
-from tests.contract.cluster import HOUR_MS, Cluster
+from tests.contract.cluster import HOUR_MS, Cluster, with_incarnation
 
 
 async def run_async(url: str, *asked: Command[Any], timeout_s: float = 5.0) -> list[Any]:
@@ -53,8 +53,12 @@ def everything(cluster: Cluster) -> list[Command[Any]]:
         commands.stop(keys, [move]),
         commands.lead(keys, "coordinator-1", leadership.token, HOUR_MS),
         commands.resign(keys, Leadership(99, "x")),
-        commands.renew(keys, node.name, node.incarnation),
-        commands.renew(keys, NodeName("n9"), Incarnation("x")),
+        *(cluster.renewal(node, worker=worker, number=1) for worker in ("a", "b")),  # each is granted each time
+        cluster.renewal(node, worker="b", number=1),
+        cluster.renewal(with_incarnation(node, "x")),
+        leases.lose(keys, Leadership(99, "x"), "n1", "why", 0, [], run_id="x", renewal="x"),
+        leases.lose(keys, None, "n9", "why", 0, []),
+        leases.ready(keys, Leadership(99, "x"), "x"),
         commands.cordon(keys, "n9", "why", "ada"),
         commands.leave(keys, "n1", "x"),
         commands.forget(keys, leadership, keep_s=HOUR_MS, keep=100),

@@ -50,6 +50,7 @@ class Leader:
     def __init__(self, cluster: Cluster, policy: Policy = MOODY) -> None:
         self.cluster = cluster
         self.leadership = cluster.lead("a")
+        cluster.catch_up()
         dispatcher = CeleryDispatcher(cluster.url, cluster.keys)
         numbers = itertools.count(1)
         self.coordinator = Coordinator(
@@ -181,6 +182,7 @@ def test_whatever_else_is_raised_it_begins_anew_as_the_same_leader(
     cluster: Cluster, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shunter.coordinator.loop.FAILED_S", 0.0)
+    cluster.catch_up()
     source = Unlucky("fifo-ff", tmp_path)
     loop = Loop(cluster.plain, cluster.keys, CeleryDispatcher(cluster.url, cluster.keys), source, "a")
     thread = threading.Thread(target=loop.run)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shunter.domain.ids import NodeName
+from shunter.domain.lease import Granted, Stale
 from shunter.errors import ForeignStore, Unavailable
-from shunter.store import commands, identity
+from shunter.store import commands, identity, leases
 from shunter.store.command import Command, guarded
 from shunter.store.identity import Identity
 from shunter.store.redis import AsyncStore, Store
@@ -83,6 +85,9 @@ def all_commands(cluster: Cluster) -> list[Command[Any]]:
         commands.redis_version(cluster.keys),
         commands.seen(cluster.keys),
         commands.leader(cluster.keys),
+        leases.watch(cluster.keys),
+        leases.ready(cluster.keys, cluster.lead(), "a run"),
+        cluster.loss(None, node),
     ]
 
 
@@ -217,14 +222,13 @@ def test_a_renewal_on_an_emptied_data_set_is_not_taken_for_a_later_start(cluster
     """`stale` has a node worker start anew; it would find none of its jobs, and end them all."""
     node = cluster.join("n1")
     store = home.client()
-    renewal = commands.renew(cluster.keys, node.name, node.incarnation)
-    assert store.run(renewal) == {}
+    assert isinstance(store.run(cluster.renewal(node)).answer, Granted)
     held = lose(cluster)
     with pytest.raises(ForeignStore):
-        store.run(renewal)
+        store.run(cluster.renewal(node))
     bring_back(cluster, held)
-    assert store.run(renewal) == {}
-    assert store.run(commands.renew(cluster.keys, NodeName("n9"), node.incarnation)) is None
+    assert isinstance(store.run(cluster.renewal(node)).answer, Granted)
+    assert store.run(cluster.renewal(replace(node, name=NodeName("n9")))).answer == Stale()
 
 
 def test_a_data_set_that_is_brought_back_is_obeyed_again(cluster: Cluster, home: Home) -> None:

@@ -281,7 +281,7 @@ def test_the_same_phases_at_another_revision_are_refused(yard: Yard, step: str) 
     assert yard.cluster.snapshot() == before
 
 
-@pytest.mark.parametrize("script", EVENTS_OF)
+@pytest.mark.parametrize("script", [name for name in EVENTS_OF if name != "lose"])  # that has no answers per item
 def test_each_script_refuses_every_pair_of_phases_that_is_not_its_own(yard: Yard, script: str) -> None:
     own = {
         (phase_tag(source), phase_tag(to)) for (source, event), to in targets().items() if event in EVENTS_OF[script]

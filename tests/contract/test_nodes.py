@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from shunter.domain.ids import NodeName
+from shunter.domain.lease import Granted, Stale
+from shunter.domain.phase import Queued
 from shunter.errors import Conflict
 from shunter.store import codec, commands
+from shunter.store.leases import Renewed
 from tests.contract.cluster import HOUR_MS, Cluster, eventually, with_incarnation
 
 
@@ -51,7 +55,7 @@ def test_a_name_whose_host_fell_silent_may_be_taken_over(cluster: Cluster) -> No
 
     eventually(try_it, "host-2 has the name")
     assert cluster.run(commands.nodes(cluster.keys)) == [other]
-    assert cluster.run(commands.renew(cluster.keys, node.name, node.incarnation)) is None
+    assert cluster.renew(node).answer == Stale()
 
 
 def test_invariant_3_a_name_with_jobs_is_not_taken_over_by_another_host_however_silent_it_is(cluster: Cluster) -> None:
@@ -67,8 +71,8 @@ def test_a_restart_on_the_same_host_takes_over_at_once(cluster: Cluster) -> None
     old = cluster.join("n1")
     new = cluster.join("n1")
     assert cluster.run(commands.nodes(cluster.keys)) == [new]
-    assert cluster.run(commands.renew(cluster.keys, old.name, old.incarnation)) is None
-    assert cluster.run(commands.renew(cluster.keys, new.name, new.incarnation)) == {}
+    assert cluster.renew(old).answer == Stale()
+    assert cluster.renew(new) == Renewed(Granted(f"{new.incarnation}.1"), {})
 
 
 def test_an_earlier_start_cannot_register_over_a_later_one(cluster: Cluster) -> None:
@@ -97,7 +101,7 @@ def test_renew_answers_exactly_what_the_node_holds(cluster: Cluster) -> None:
     gang = cluster.running(leadership, one, two)
     reserved = cluster.reserved(leadership, one)
     stopping = cluster.stopping(leadership, two)
-    renewed = {node.name: cluster.run(commands.renew(cluster.keys, node.name, node.incarnation)) for node in (one, two)}
+    renewed = {node.name: cluster.renew(node).held for node in (one, two)}
     assert renewed == {
         "n1": {job_id: cluster.record(job_id) for job_id in (gang, reserved)},
         "n2": {job_id: cluster.record(job_id) for job_id in (gang, stopping)},
@@ -109,7 +113,7 @@ def test_renew_notes_when_the_node_was_seen_by_the_stores_clock(cluster: Cluster
     joined_ms = cluster.seen_ms(node)
     eventually(lambda: cluster.now_ms() > joined_ms or None, "the store's clock moved")
     before_ms = cluster.now_ms()
-    cluster.run(commands.renew(cluster.keys, node.name, node.incarnation))
+    cluster.renew(node)
     assert before_ms <= cluster.seen_ms(node) <= cluster.now_ms()
 
 
@@ -117,12 +121,13 @@ def test_renew_of_an_unknown_or_earlier_incarnation_changes_nothing(cluster: Clu
     old = cluster.join("n1")
     cluster.join("n1")
     before = cluster.snapshot()
-    assert cluster.run(commands.renew(cluster.keys, old.name, old.incarnation)) is None
-    assert cluster.run(commands.renew(cluster.keys, with_incarnation(old, "x").name, old.incarnation)) is None
+    assert cluster.renew(old).answer == Stale()
+    assert cluster.renew(with_incarnation(old, "x")).answer == Stale()
+    assert cluster.renew(replace(old, name=NodeName("n9"))).answer == Stale()
     assert cluster.snapshot() == before
 
 
-def test_renew_answers_a_node_that_holds_more_jobs_than_lua_can_unpack(cluster: Cluster) -> None:
+def test_a_node_that_holds_more_jobs_than_lua_can_unpack_is_answered_and_can_be_lost(cluster: Cluster) -> None:
     """Jobs without GPUs and cores fit without bound; `unpack` fails above about 8,000."""
     leadership, node = cluster.lead(), cluster.join("n1")
     ids = [job_id for _ in range(17) for job_id in cluster.submit(commands.MAX_BATCH)]
@@ -130,8 +135,9 @@ def test_renew_answers_a_node_that_holds_more_jobs_than_lua_can_unpack(cluster: 
     for start in range(0, len(ids), commands.MAX_BATCH):
         batch = [replace(template, job_id=job_id) for job_id in ids[start : start + commands.MAX_BATCH]]
         assert set(cluster.place(leadership, *batch)) == {"ok"}
-    renewed = cluster.run(commands.renew(cluster.keys, node.name, node.incarnation))
-    assert renewed == dict.fromkeys(ids, template.after)
+    assert cluster.renew(node).held == dict.fromkeys(ids, template.after)
+    assert cluster.lose(leadership, node) == "ok"
+    assert {type(record.phase) for record in map(cluster.record, ids[::500])} == {Queued}
     cluster.redis.delete(*cluster.snapshot())  # one GPU for all of them: not a state to check
 
 
@@ -184,6 +190,7 @@ def test_a_node_that_holds_jobs_does_not_leave(cluster: Cluster) -> None:
 
 def test_leaving_takes_everything_of_the_node_with_it(cluster: Cluster) -> None:
     node = cluster.join("n1")
+    cluster.renew(node, unfenced=True)
     cluster.run(commands.cordon(cluster.keys, "n1", "new disk", "ada"))
     assert cluster.run(commands.leave(cluster.keys, "n1", node.incarnation)) == "ok"
     # Its queue is for the leader to bury.

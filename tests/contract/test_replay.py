@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 )
 
 from shunter.domain.event import Event, Placed, Returned
-from shunter.domain.ids import AllocationId, JobId
+from shunter.domain.ids import AllocationId, JobId, NodeName
 from shunter.domain.job import Job
+from shunter.domain.lease import Granted, Lost
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.domain.phase import (
@@ -37,12 +38,13 @@ from shunter.domain.phase import (
     Queued,
     Reserved,
 )
-from shunter.domain.retry import on_claim, on_exit
+from shunter.domain.retry import on_claim, on_exit, on_lost
 from shunter.domain.transition import apply
 from shunter.store import codec, commands
 from shunter.store.codec import Record
 from shunter.store.commands import Answer, Leadership, Move
-from tests.contract.cluster import Cluster, cancel_of
+from shunter.store.leases import Renewed
+from tests.contract.cluster import GONE, Cluster, cancel_of
 
 NODES: Final = ("n1", "n2", "n3")
 GPUS: Final = 2
@@ -85,6 +87,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.jobs: dict[JobId, Job] = {}
         self.keys_used: dict[str, list[JobId]] = {}
         self.history: list[Sent] = []
+        self.lost: set[str] = set()
         self.at_s = 10.0
         self.allocations = 0
 
@@ -107,6 +110,34 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NODES))
     def a_node_restarts(self, name: str) -> None:
         self.incarnations[name].append(self.cluster.join(name, gpus=GPUS))
+        self.lost.discard(name)
+
+    @precondition(lambda self: len(self.lost) < 2)
+    @rule(name=st.sampled_from(NODES), by=st.sampled_from(["leader", "operator", "stale leader"]))
+    def a_node_is_lost(self, name: str, by: str) -> None:
+        which = 0 if by == "stale leader" else -1
+        leadership = None if by == "operator" else self.leaderships[which]
+        node = self.node(name)
+        command = self.cluster.loss(leadership, node)
+        answer = self.cluster.run(command)
+        if leadership not in (None, self.leaderships[-1]):
+            assert answer == "stale"
+        elif name in self.lost:
+            assert answer == "unknown"
+        else:
+            assert answer == "ok"
+            assert self.cluster.run(command) == "unknown"
+            self.lost.add(name)
+            for job_id in self.ids(*HOLDS_GPUS):
+                self.lose_member(job_id, name)
+
+    def lose_member(self, job_id: JobId, name: str) -> None:
+        phase, rev = self.phases[job_id]
+        assert isinstance(phase, HOLDS_GPUS)
+        if name in phase.allocation.nodes:
+            event = on_lost(self.jobs[job_id], phase, NodeName(name), GONE, by="coordinator-1")
+            if event is not None:
+                self.phases[job_id] = (apply(phase, event), rev + 1)
 
     # what happens to jobs
 
@@ -132,7 +163,7 @@ class StoreMachine(RuleBasedStateMachine):
     def place(self, pick: int, stale: bool) -> None:
         job_id = self.pick(self.ids(Queued), pick)
         free = self.free()
-        names = [name for name in NODES if free[name]]
+        names = [name for name in NODES if free[name] and name not in self.lost]
         if len(names) < self.jobs[job_id].request.nodes:
             return
         start = pick % len(names)
@@ -177,7 +208,10 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(phase, Queued):
             self.place(pick, stale=False)
         elif isinstance(phase, Reserved):
-            gone = any(share.incarnation != self.node(share.node).incarnation for share in phase.allocation.shares)
+            gone = any(
+                share.node in self.lost or share.incarnation != self.node(share.node).incarnation
+                for share in phase.allocation.shares
+            )
             if gone:
                 self.send(
                     "place", self.pick(self.ids(Queued, Reserved, *LIVE), pick), Returned(self.now(), "c", "gone")
@@ -273,7 +307,7 @@ class StoreMachine(RuleBasedStateMachine):
     def proven(self, sent: Sent) -> bool:
         if sent.script == "place":
             return sent.leadership == self.leaderships[-1]
-        return sent.script == "stop" or sent.node == self.node(sent.node.name)
+        return sent.script == "stop" or (sent.node == self.node(sent.node.name) and sent.node.name not in self.lost)
 
     def shared(self, sent: Sent) -> bool:
         """Return whether what is claimed has a share on the claiming incarnation."""
@@ -307,7 +341,8 @@ class StoreMachine(RuleBasedStateMachine):
                 for job_id in self.ids(*HOLDS_GPUS)
                 if name in self.record(job_id).phase.allocation.nodes  # type: ignore[union-attr]
             }
-            assert self.cluster.run(commands.renew(self.cluster.keys, node.name, node.incarnation)) == held
+            renewed = Renewed(Lost(), {}) if name in self.lost else Renewed(Granted(), held)
+            assert self.cluster.renew(node) == renewed
 
     @invariant()
     def an_ended_job_stays_as_it_is(self) -> None:

@@ -196,7 +196,7 @@ class Supervisor:
     def adopt(self, member: Live | Ended, job: Job | None, record: Record | None, boot_s: float) -> list[Effect]:
         """A keeper that outlived an earlier worker has *member*; the store has *record*."""
         phase = record.phase if record else None
-        if job is None or record is None or not isinstance(phase, LIVE) or phase.allocation.id != member.allocation:
+        if job is None or record is None or not isinstance(phase, LIVE) or not self._is_ours(record, member):
             if isinstance(member, Ended):
                 return [Acknowledge(member.allocation)]
             return [StopMember(member.allocation, now=True)]
@@ -269,10 +269,12 @@ class Supervisor:
         event = retry.on_exit(attempt.job, phase, attempt.rank, attempt.exit, by=self.node)
         return [ReportExit(attempt.allocation.id, move(attempt.job.id, attempt.record, event))]
 
-    def _is_ours(self, record: Record, attempt: Attempt) -> bool:
+    def _is_ours(self, record: Record, member: Live | Ended | Attempt) -> bool:
+        """Whether *record* is still this attempt, and has no end of this member."""
         phase = record.phase
+        known = member.allocation.id if isinstance(member, Attempt) else member.allocation
         return (
             isinstance(phase, Running | Stopping)
-            and phase.allocation.id == attempt.allocation.id
-            and all(one.rank != attempt.rank for one in phase.exits)
+            and phase.allocation.id == known
+            and all(one.rank != member.rank for one in phase.exits)
         )

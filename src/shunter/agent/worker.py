@@ -4,7 +4,7 @@ the effects.
 | thread | does |
 |---|---|
 | main | Celery's worker loop: hints in |
-| lease | renews every 2 s: lease answers in; re-registers when the inventory changes |
+| lease | renews every 2 s: lease answers in; re-registers when the inventory changes; joins anew once declared lost |
 | keeper | reads the keeper's socket: starts and ends in |
 | agent | everything else, in batches: one claim script and one report script for all that is waiting |
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,11 +22,14 @@ from typing import Final, TypeVar
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shunter.agent.gpus.port import GpuSource
 from shunter.agent.keeper.client import Gone, KeeperClient
-from shunter.agent.keeper.protocol import Ack, Ended, Live, Ready, Report, Request, Stop
+from shunter.agent.keeper.protocol import Ack, Ended, Lease, Live, Ready, Report, Request, Stop
+from shunter.agent.keeper.protocol import Leased as Enforced
 from shunter.agent.launcher import Launcher, LaunchRefused
+from shunter.agent.node_lease import DeclaredLost, Leased, NodeLease, Superseded
 from shunter.agent.supervisor import (
     Acknowledge,
     Claim,
@@ -37,19 +41,17 @@ from shunter.agent.supervisor import (
     Supervisor,
 )
 from shunter.dispatch.celery import Hint
-from shunter.domain.ids import JobId
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit
 from shunter.errors import Conflict, Unavailable
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
 from shunter.store import commands
-from shunter.store.codec import Record, read_record
+from shunter.store.codec import read_record
 from shunter.store.command import Command
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
 
-RENEW_EVERY_S: Final = 2.0
 INVENTORY_EVERY_S: Final = 10.0
 REPLACE_AFTER_MS: Final = 10_000
 RETRY_S: Final = 0.25
@@ -58,19 +60,8 @@ T = TypeVar("T")
 log = structlog.get_logger("agent")
 
 
-class Leased(Struct, frozen=True):
-    """A lease answer; *asked_boot_s* is when it was asked for."""
-
-    held: dict[JobId, Record]
-    asked_boot_s: float
-
-
 class Hinted(Struct, frozen=True):
     hints: list[Hint]
-
-
-class Superseded(Exception):
-    """A later incarnation of this node has registered: this one must not act any more."""
 
 
 Fact = Hinted | Leased | Report | Gone
@@ -79,7 +70,10 @@ Fact = Hinted | Leased | Report | Gone
 class NodeAgent:
     """One incarnation of a node. `join()`, then `start()`; `on_hints` is what Celery's task calls."""
 
-    def __init__(self, store: Store, keys: Keys, keeper: KeeperClient, launcher: Launcher, source: GpuSource) -> None:
+    def __init__(
+        self, store: Store, keys: Keys, keeper: KeeperClient, launcher: Launcher, source: GpuSource, lease: NodeLease
+    ) -> None:
+        self._lease = lease
         self._store = store
         self._keys = keys
         self._keeper = keeper
@@ -87,6 +81,8 @@ class NodeAgent:
         self._source = source
         self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._ending: set[str] = set()
+        """Stale attempts that were told to end: until they have, this node takes no work."""
         self.node: Node
         self.supervisor: Supervisor
 
@@ -98,10 +94,17 @@ class NodeAgent:
         incarnation = self._patiently(commands.next_incarnation(self._keys))
         self.node = describe(incarnation)
         self._host = host
-        self._patiently(commands.register(self._keys, self.node, host, replace_after_ms=REPLACE_AFTER_MS))
+        self._patiently(self._registration(self.node))
+        self._lease.begin(self.node.name, incarnation)
         self.supervisor = Supervisor(self.node.name, incarnation)
         self._adopt(has)
         log.info("joined", node=self.node.name, incarnation=incarnation, gpus=len(self.node.gpus), kept=len(has) - 1)
+
+    def _registration(self, node: Node) -> Command[None]:
+        return commands.register(
+            self._keys, node, self._host,
+            replace_after_ms=REPLACE_AFTER_MS, worker=self._lease.token, terms=self._lease.terms,
+        )  # fmt: skip
 
     def _adopt(self, has: Iterable[Report]) -> None:
         members = [one for one in has if isinstance(one, Live | Ended)]
@@ -130,7 +133,7 @@ class NodeAgent:
     # threads
 
     def start(self) -> None:
-        for name, target in (("lease", self._lease), ("agent", self._work)):
+        for name, target in (("lease", self._renew), ("agent", self._work)):
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True).start()
 
     def stop(self) -> None:
@@ -152,38 +155,38 @@ class NodeAgent:
         except Superseded:
             log.error("superseded", node=self.node.name, incarnation=self.node.incarnation)
             os._exit(6)
+        except DeclaredLost:
+            log.warning("declared lost: joins anew", node=self.node.name, incarnation=self.node.incarnation)
+            self._keeper.send(Lease(0.0))
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         except Exception:
             if not self._stopping.is_set():
                 log.exception("worker thread failed")
                 os._exit(70)
 
-    def _lease(self) -> None:
+    def _renew(self) -> None:
         inventory_at, complaint = boot_time_s(), Complaint()
         while not self._stopping.is_set():
-            asked = boot_time_s()
             try:
-                held = self._store.run(commands.renew(self._keys, self.node.name, self.node.incarnation))
-                if held is None:
-                    raise Superseded
+                leased = self._lease.renew()
                 complaint.over()
-                self._facts.put(Leased(held, asked))
-                if asked - inventory_at >= INVENTORY_EVERY_S:
-                    inventory_at = asked
+                if leased is not None:
+                    self._facts.put(leased)
+                if boot_time_s() - inventory_at >= INVENTORY_EVERY_S:
+                    inventory_at = boot_time_s()
                     self._refresh_inventory()
             except Unavailable as error:
                 if complaint.due(str(error)):
                     log.warning("lease not renewed", error=str(error))
-            except Conflict as error:
-                raise Superseded from error
-            self._stopping.wait(max(RENEW_EVERY_S - (boot_time_s() - asked), 0.1))
+            except Conflict:
+                self._lease.hurry()  # whatever has become of us, the next answer says so
+            self._lease.pause()
 
     def _refresh_inventory(self) -> None:
-        from msgspec.structs import replace
-
         gpus = self._source.inventory()
         if gpus != self.node.gpus:
             changed = replace(self.node, gpus=gpus)
-            self._store.run(commands.register(self._keys, changed, self._host, replace_after_ms=REPLACE_AFTER_MS))
+            self._store.run(self._registration(changed))
             self.node = changed
             log.warning("inventory changed", problems={gpu.index: gpu.problem for gpu in gpus if not gpu.healthy})
 
@@ -214,27 +217,46 @@ class NodeAgent:
                 return [
                     one for job_id, value in hints for one in self.supervisor.offered(job_id, read_record(value), now_s)
                 ]
-            case Leased(held, asked):
-                effects = self.supervisor.leased(held, asked, now_s)
+            case Leased(held, asked, until_s):
+                effects = self._obey(self.supervisor.leased(held, asked.asked_s, now_s), asked.number, until_s)
                 for job_id, record, rank in self.supervisor.missing(held):
                     (job,) = self._patiently(commands.jobs(self._keys, [job_id]))
                     if job is not None:
                         effects += self.supervisor.report_missing(job, record, rank, now_s, boot_s)
                 return effects
+            case Enforced(number):
+                self._lease.carried_out(number)
+                return []
             case Live():
                 return self.supervisor.live(fact)
             case Ended():
+                self._ended(fact.allocation)
                 return self.supervisor.ended(fact)
             case Gone():
                 return self._replace_keeper()
             case Ready():
                 return []
 
+    def _obey(self, effects: list[Effect], number: int, until_s: float | None) -> list[Effect]:
+        """Have what is not listed ended, then the rest go on until *until_s*; return what else is to be done."""
+        stops = [effect for effect in effects if isinstance(effect, StopMember) and effect.now]
+        self._do(list(stops))
+        self._keeper.send(Lease(until_s, number))
+        return [effect for effect in effects if effect not in stops]
+
+    def _ended(self, allocation: str) -> None:
+        if allocation in self._ending:
+            self._ending.remove(allocation)
+            if not self._ending:
+                self._lease.hurry()  # what could not be claimed meanwhile is listed again
+
     def _replace_keeper(self) -> list[Effect]:
         if self._stopping.is_set():
             return []
         log.error("keeper lost", node=self.node.name)
         has = self._keeper.connect()
+        self._keeper.send(Lease(self._lease.until_s))  # before anything can start there
+        self._ending.clear()
         threading.Thread(target=self._forward, args=(self._keeper.reports,), name="forward", daemon=True).start()
         members = [one for one in has if isinstance(one, Live | Ended)]
         effects: list[Effect] = []
@@ -249,7 +271,7 @@ class NodeAgent:
         while effects:
             following: list[Effect] = []
             claims = _once([effect.move for effect in effects if isinstance(effect, Claim)])
-            if claims:
+            if claims and not self._ending and self._lease.may_claim():  # else a later lease answer says it again
                 following += self._claim(claims)
             reports = {effect.allocation: effect for effect in effects if isinstance(effect, ReportExit)}
             if reports:
@@ -266,6 +288,8 @@ class NodeAgent:
                             exit = Exit(time.time(), failure=error.failure, message=str(error))
                             following += self.supervisor.refused(attempt, exit)
                     case StopMember(allocation, now):
+                        if now:
+                            self._ending.add(allocation)
                         requests.append(Stop(allocation, now))
                     case Acknowledge(allocation):
                         requests.append(Ack(allocation))
@@ -282,7 +306,7 @@ class NodeAgent:
         effects: list[Effect] = []
         for made, (answer, spec) in zip(moves, answers, strict=True):
             if answer == "stale":
-                raise Superseded
+                return self._deposed()
             effects += self.supervisor.claimed(made, answer, spec, now_s=time.time(), boot_s=boot_time_s())
         return effects
 
@@ -292,9 +316,15 @@ class NodeAgent:
         effects: list[Effect] = []
         for one, answer in zip(reports, answers, strict=True):
             if answer == "stale":
-                raise Superseded
+                return self._deposed()
             effects += self.supervisor.reported(one.allocation, answer, boot_time_s())
         return effects
+
+    def _deposed(self) -> list[Effect]:
+        """Do nothing more: the lease thread is about to hear why, and ends this process or joins anew."""
+        self._lease.hurry()
+        self._stopping.wait()
+        return []
 
 
 def _once(moves: list[commands.Move]) -> list[commands.Move]:

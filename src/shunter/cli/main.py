@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "cancel": Lazy("shunter.cli.cancel:cancel", "End jobs, waiting or running.", _JOBS),
     "wait": Lazy("shunter.cli.wait:wait", "Wait until jobs have ended.", _JOBS),
     "nodes": Lazy("shunter.cli.nodes:nodes", "List nodes and their GPUs.", _CLUSTER),
-    "node": Lazy("shunter.cli.nodes:node", "Cordon or uncordon a node, or run one here.", _CLUSTER),
+    "node": Lazy("shunter.cli.nodes:node", "Cordon, drain or give up a node, or run one here.", _CLUSTER),
     "events": Lazy("shunter.cli.events:events", "Print or follow every change of jobs and nodes.", _CLUSTER),
     "cluster": Lazy("shunter.cli.cluster:cluster", "Show the cluster in one look.", _CLUSTER),
     "policy": Lazy(
@@ -39,7 +39,7 @@ COMMANDS: Final = {
     ),
     "gateway": Lazy("shunter.gateway.command:gateway", "Run a gateway (the HTTP API; any number).", _SERVERS),
     "coordinator": Lazy(
-        "shunter.coordinator.command:coordinator", "Run a coordinator (one of several leads).", _SERVERS
+        "shunter.cli.coordinator:coordinator", "Run a coordinator (one of several leads), or see who leads.", _SERVERS
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Final
 
@@ -14,6 +15,8 @@ from shunter.cli.output import print_json
 from shunter.cli.table import Cell, Column, render, terminal_width
 from shunter.domain.duration import format_duration
 from shunter.domain.report import NodeView
+
+LOOK_EVERY_S: Final = 1.0
 
 COLUMNS: Final = (
     Column("NAME", most=30),
@@ -65,7 +68,7 @@ def _row(view: NodeView) -> list[str | Cell]:
     sick = [f"GPU {gpu.index}: {gpu.problem or 'unhealthy'}" for gpu in node.gpus if not gpu.healthy]
     return [
         node.name,
-        Cell(view.state, {"ready": "green", "cordoned": "yellow", "silent": "red"}.get(view.state)),
+        Cell(view.state, {"ready": "green", "cordoned": "yellow", "silent": "red", "lost": "red"}.get(view.state)),
         view.pool,
         str(len(node.gpus)),
         str(view.free_gpus),
@@ -88,18 +91,23 @@ def _wide_row(view: NodeView) -> list[str | Cell]:
 SUBCOMMANDS: Final = {
     "cordon": Lazy("shunter.cli.nodes:cordon", "Give a node no new work."),
     "uncordon": Lazy("shunter.cli.nodes:uncordon", "Let a node take work again."),
+    "drain": Lazy("shunter.cli.nodes:drain", "Give a node no new work, and wait until it is empty."),
+    "resume": Lazy("shunter.cli.nodes:uncordon", "The same as uncordon."),
+    "lost": Lazy("shunter.cli.nodes:lost", "Have the jobs of a node that is gone run elsewhere."),
     "start": Lazy("shunter.agent.command:start", "Run a node: offer this machine's GPUs."),
 }
 
 
-@click.command(cls=LazyGroup, table=SUBCOMMANDS, short_help="Cordon or uncordon a node, or run one here.")
+@click.command(cls=LazyGroup, table=SUBCOMMANDS, short_help="Cordon, drain or give up a node, or run one here.")
 def node() -> None:
-    """Cordon or uncordon a node, or run one on this machine.
+    """Cordon, drain or give up a node, or run one on this machine.
 
     \b
     Examples:
       shunter node cordon n1 --reason 'fan noise'
-      shunter node uncordon n1
+      shunter node drain n1 --reason 'new driver' && ssh n1 reboot
+      shunter node resume n1
+      shunter node lost n1 --reason 'its power supply burnt'
       shunter node start --gpus simulated:8
     """
 
@@ -130,3 +138,56 @@ def uncordon(name: str) -> None:
     with connect() as client:
         view = client.uncordon(name)
     click.echo(f"uncordoned {view.node.name}")
+
+
+@click.command(short_help="Give a node no new work, and wait until it is empty.")
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="Why; `shunter nodes` shows it.")
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (default: for ever).")
+def drain(name: str, reason: str, timeout: float | None) -> None:
+    """Give a node no new work, and wait until what runs there has ended. Exit code 124: it had not in time.
+
+    \b
+    Example:  shunter node drain n1 --reason 'new driver'
+    """
+    until_s = None if timeout is None else time.monotonic() + timeout
+    told: tuple[int, ...] = ()
+    with connect() as client:
+        view = client.cordon(name, reason)
+        while view.jobs:
+            if view.jobs != told:
+                told = view.jobs
+                click.echo(f"{name} still runs {', '.join(f'job {id}' for id in told)}", err=True)
+            if until_s is not None and time.monotonic() >= until_s:
+                raise click.exceptions.Exit(124)
+            time.sleep(LOOK_EVERY_S)
+            view = next((one for one in client.nodes() if one.node.name == name), view)
+    click.echo(f"drained {name}")
+
+
+@click.command(short_help="Have the jobs of a node that is gone run elsewhere.")
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="Why; jobs and `shunter events` show it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def lost(name: str, reason: str, yes: bool) -> None:
+    """Have the jobs of a node that is gone run elsewhere at once.
+
+    It is your word that nothing runs there any more: if something does, it runs twice. A node that renews its lease
+    needs this only if it is unfenced (alone in its cluster, or started with --fence operator); the jobs of any other
+    run elsewhere by themselves, 30 s after it fell silent.
+
+    \b
+    Example:  shunter node lost n1 --reason 'its power supply burnt'
+    """
+    with connect() as client:
+        view = next((one for one in client.nodes() if one.node.name == name), None)
+        if view is not None and not yes:
+            state = (
+                f"it renewed its lease {format_duration(view.silent_s)} ago" if view.state != "lost" else "it is lost"
+            )
+            click.confirm(
+                f"{name} has {len(view.jobs)} jobs, and {state}. Does nothing run there any more?", abort=True
+            )
+        client.lose(name, reason)
+    jobs = ", ".join(f"job {id}" for id in view.jobs) if view else ""
+    click.echo(f"{name} is lost{f'; {jobs} will run elsewhere' if jobs else ''}")

@@ -227,6 +227,10 @@ class Follower:
             self.view.remove_node(name)
             changes.bury = True
             return
+        if entry.kind == "node_lost":
+            self.view.set_silent(self.view.silent | {name})  # until it joins anew
+            changes.bury = True
+            return
         if entry.kind == "node_joined":
             read = lenient.attempt(codec.read_node, entry.value)
             if isinstance(read, Unreadable):

@@ -23,6 +23,7 @@ from shunter.store.redis import Store
 
 LEASE_MS: Final = 3_000
 RENEW_S: Final = 1.0
+TICK_S: Final = 0.5
 TRUST_S: Final = 2.5
 """How long after we asked for it a lease of LEASE_MS is taken for ours, without another look."""
 STANDBY_S: Final = 0.5
@@ -83,12 +84,15 @@ class Loop:
         coordinator.begin()
         look_seldom()
         coordinator.publish_policy(self._source)
+        ticked_s = boot_time_s()
         while not self.stop.is_set():
             if boot_time_s() >= self._asked_s + RENEW_S:
                 self._renew(leadership)
                 self._follow_policy(coordinator)
+            if boot_time_s() >= ticked_s + TICK_S:
+                ticked_s = boot_time_s()
                 coordinator.tick()
-            wait_s = max(self._asked_s + RENEW_S - boot_time_s(), 0.001)
+            wait_s = max(min(self._asked_s + RENEW_S, ticked_s + TICK_S) - boot_time_s(), 0.001)
             if coordinator.unpublished:
                 wait_s = min(wait_s, PUBLISH_EVERY_S)
             cursor = coordinator.follower.cursor

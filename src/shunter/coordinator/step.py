@@ -11,12 +11,12 @@ import msgspec
 import structlog
 
 from shunter.coordinator.follower import Changes, Follower, before
+from shunter.coordinator.nodes import NodeWatch
 from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.trouble import Trouble
 from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
 from shunter.domain.event import Event, Placed, Returned
-from shunter.domain.ids import AllocationId, JobId, NodeName
-from shunter.domain.node import SILENT_AFTER_MS
+from shunter.domain.ids import AllocationId, JobId
 from shunter.domain.phase import HOLDS_GPUS, Allocation, Reserved
 from shunter.errors import StaleLeader, Unavailable
 from shunter.scheduling.cycle import Cycle, cycle
@@ -71,6 +71,7 @@ class Coordinator:
         self._reread_due = False
         self._blind = True
         """The view may lack something: nothing may be placed by it, nor its use published."""
+        self._nodes = NodeWatch(store, keys, leadership, name)
         self.follower = Follower(store, keys, policy)
 
     def begin(self) -> None:
@@ -119,7 +120,7 @@ class Coordinator:
         self._act(changes)
 
     def tick(self) -> None:
-        """Once a second: notice silent nodes, due retries and patience that ended, and forget old jobs."""
+        """Twice a second: notice silent nodes, due retries and patience that ended, and forget old jobs."""
         changes = Changes()
         with self._surviving(blind=True):
             changes.decide = self._look_around()
@@ -142,20 +143,12 @@ class Coordinator:
         return changed or due or again or retry
 
     def check_nodes(self) -> bool:
-        """Note which nodes are silent; return whether that changed. Rebuilds a view that fell behind the stream."""
-        seen, now_ms, first = self._store.run_all(
-            commands.seen(self._keys), commands.store_time(self._keys), commands.first_event(self._keys)
-        )
+        """Look at the nodes; return whether a pass may find something new. Rebuilds a view that fell behind."""
+        first = self._store.run(commands.first_event(self._keys))
         if before(self.follower.cursor, first) and self.follower.cursor != "0-0":
             log.warning("fell behind the event stream", cursor=self.follower.cursor, first=first)
             self._rebuild()
-        view = self.follower.view
-        silent = frozenset(NodeName(name) for name, at_ms in seen.items() if now_ms - at_ms > SILENT_AFTER_MS)
-        changed = silent != view.silent
-        if changed:
-            log.info("silent nodes", nodes=sorted(silent))
-        view.set_silent(silent)
-        return changed
+        return self._nodes.check(self.follower)
 
     # acting
 
@@ -163,7 +156,10 @@ class Coordinator:
         hints: dict[Destination, list[Hint]] = {}
         if changes.bury:
             self._bury_queues()
-        if (changes.decide or self._pass_due) and not self._blind:
+        due = (changes.decide or self._pass_due) and not self._blind
+        if due and self._nodes.behind:
+            self._pass_due = True
+        elif due:
             self._pass_due = False
             for job_id, record in self._pass():
                 _address(hints, job_id, record)
@@ -224,7 +220,7 @@ class Coordinator:
         """
         done = []
         for batch in _batches(moves):
-            answers = self._store.run(commands.place(self._keys, self._leadership, batch))
+            answers = self._store.run(commands.place(self._keys, self._leadership, batch, run_id=self._nodes.run_id))
             for made, answer in zip(batch, answers, strict=True):
                 job = self.follower.view.jobs.get(made.job_id)
                 if answer == "stale":

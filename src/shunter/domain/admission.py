@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from shunter.domain.job import Request, Within, in_gpus
-from shunter.domain.narrow import allowed, most_gpus
+from shunter.domain.narrow import allowed, is_model, most_gpus
 from shunter.domain.node import Node
 from shunter.errors import RequestTooLarge
 
@@ -61,7 +61,7 @@ def _check_labels(request: Request, nodes: list[Node]) -> None:
 
 def _check_models(request: Request, nodes: list[Node]) -> None:
     models = {"|".join(sorted({gpu.model for gpu in node.gpus})) for node in nodes if node.gpus}
-    if request.gpus and models and not any(most_gpus(node, request) for node in nodes):
+    if models and not any(_is_able(node, request, min(request.gpus, 1)) for node in nodes):
         raise _refusal(
             "gpu_model",
             f"expected one of {_listed(models)} (what the nodes {_here(request)} have), got {_either(request.models)}",
@@ -70,6 +70,11 @@ def _check_models(request: Request, nodes: list[Node]) -> None:
 
 
 # what must fit
+
+
+def _is_able(node: Node, request: Request, gpus: int) -> bool:
+    """Whether *node*, idle, has *gpus* devices for a member. One of another model is no place for 0 of them either."""
+    return most_gpus(node, request) >= gpus and all(is_model(request.models, gpu.model) for gpu in node.gpus)
 
 
 def _shapes(request: Request) -> list[tuple[int, int]]:
@@ -119,7 +124,7 @@ def _refusal_of_group(request: Request, nodes: list[Node]) -> RequestTooLarge | 
     members = 0
     for gpus, count in _shapes(request):
         members += count
-        able = [node for node in nodes if most_gpus(node, request) >= gpus]
+        able = [node for node in nodes if _is_able(node, request, gpus)]
         if len(able) < members:
             return _too_few(request, gpus, members, len(able))
         refusal = _short_of("cpus", request.cpus, [node.cpus for node in able], members)

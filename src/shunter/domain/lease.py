@@ -63,6 +63,13 @@ class LeaseTerms(Struct, frozen=True):
 
 NORMAL: Final = LeaseTerms(2.0, 20.0, 30.0, 1.0)
 FAST: Final = LeaseTerms(0.5, 5.0, 8.0, 1.0)
+TERMS: Final = {"normal": NORMAL, "fast": FAST}
+"""By the name that a node gives."""
+
+
+def slowest(terms: Iterable[LeaseTerms]) -> LeaseTerms:
+    """Return the terms that a leader judges nodes of all these *terms* by: nobody is lost before the fence closed."""
+    return max(terms, key=lambda one: one.requeue_after_s, default=FAST)
 
 
 def check_terms(terms: LeaseTerms) -> None:
@@ -119,14 +126,18 @@ class Granted(Struct, frozen=True):
 
 
 class Stale(Struct, frozen=True):
-    """Another incarnation has registered, or the node was declared lost."""
+    """Another incarnation has registered."""
+
+
+class Lost(Struct, frozen=True):
+    """The node was declared lost: it is to freeze at once, and to join anew."""
 
 
 class Old(Struct, frozen=True):
     """A later renewal was applied before this one: it changed nothing and grants nothing."""
 
 
-Answer = Granted | Stale | Old
+Answer = Granted | Stale | Lost | Old
 
 
 def renewed(mark: Mark, record: str, worker: str, asked: Renewal, unfenced: bool) -> tuple[Mark, str, Answer]:
@@ -170,7 +181,7 @@ class Lease(Struct, frozen=True):
 
     def heard(self, asked: Renewal, answer: Answer, now_s: float) -> Lease:
         """Take the *answer* to *asked*, which came at *now_s*. Only the renewal asked last counts, however late."""
-        if isinstance(answer, Stale):
+        if isinstance(answer, Stale | Lost):
             return replace(self, stale=True, until_s=-math.inf)
         if isinstance(answer, Old) or asked.number != self.asked:
             return self

@@ -67,7 +67,8 @@ ENDED_STATES = frozenset(STATES[4:])
 
 
 class NodeView(Struct, frozen=True):
-    """A node as the API answers it. *state*: ready, cordoned or silent. *silent_s*: since its last renewal.
+    """A node as the API answers it. *state*: ready, cordoned, silent or lost. *silent_s*: since its last renewal.
+    *lease*: by which terms it renews (normal, fast), or that it is unfenced; nothing once it was lost.
 
     *free_gpus* counts what is left of healthy devices; it is a float where a device is partly held. *pool* is the one
     that the node is in now: its own, else the one that the policy deals it to.
@@ -79,6 +80,7 @@ class NodeView(Struct, frozen=True):
     jobs: tuple[int, ...]
     silent_s: float
     pool: str = ""
+    lease: str = ""
 
 
 class EventView(Struct, frozen=True, omit_defaults=True):
@@ -98,7 +100,8 @@ class EventView(Struct, frozen=True, omit_defaults=True):
 
 class ClusterView(Struct, frozen=True):
     """The cluster in one look. *leader* is empty when no coordinator leads now; *failing* if it leads and starts
-    nothing, because its work fails. *identity* names the data set in Redis that the cluster lives in."""
+    nothing, because its work fails. *identity* names the data set in Redis that the cluster lives in. *leads_since_s*
+    is by the store's clock, in seconds since 1970."""
 
     cluster: str
     version: str
@@ -111,6 +114,7 @@ class ClusterView(Struct, frozen=True):
     redis_version: str
     failing: SchedulerFails | None = None
     identity: str = ""
+    leads_since_s: float | None = None
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):

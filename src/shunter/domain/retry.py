@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from shunter.domain.event import Event, Exited, MemberClaimed, MemberExited, MemberFailed, Requeued, Started
+from shunter.domain.event import Event, Exited, MemberClaimed, MemberExited, MemberFailed, Requeued, Returned, Started
+from shunter.domain.ids import NodeName
 from shunter.domain.job import Job
 from shunter.domain.outcome import INFRASTRUCTURE, Exit, Outcome, Result, classify
-from shunter.domain.phase import MemberExit, Reserved, Running, StopCause, Stopping
+from shunter.domain.phase import HoldsGpus, MemberExit, Reserved, Running, StopCause, Stopping
 from shunter.domain.transition import with_exit
 
 BACKOFF_BASE_S: Final = 1.0
@@ -40,6 +41,19 @@ def on_exit(job: Job, phase: Running | Stopping, rank: int, exit: Exit, *, by: s
     if outcome.failure in INFRASTRUCTURE and phase.retries < job.max_retries:
         return Requeued(exit.ended_s, by, outcome, exit.ended_s + backoff_s(phase.retries))
     return Exited(exit.ended_s, by, outcome)
+
+
+def on_lost(job: Job, phase: HoldsGpus, node: NodeName, exit: Exit, *, by: str) -> Event | None:
+    """Return what becomes of an attempt of which *node*, now lost, had a share; None if that member had ended before.
+
+    *exit* says so. What was only reserved, wholly or in part, never ran.
+    """
+    if isinstance(phase, Reserved):
+        return Returned(exit.ended_s, by, exit.message)
+    rank = next(rank for rank, share in enumerate(phase.allocation.shares) if share.node == node)
+    if any(one.rank == rank for one in phase.exits):
+        return None
+    return on_exit(job, phase, rank, exit, by=by)
 
 
 def verdict(phase: Running | Stopping, exits: tuple[MemberExit, ...]) -> Outcome:

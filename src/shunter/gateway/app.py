@@ -48,7 +48,7 @@ class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a node is to take no new work."""
+    """Why a node is to take no new work, or is lost."""
 
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "by an operator"
 
@@ -88,8 +88,8 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
         await service.store.close()
 
     guarded = [
-        submit, list_jobs, show_job, cancel_jobs, job_logs, events, list_nodes, cordon_node, uncordon_node, cluster,
-        policy,
+        submit, list_jobs, show_job, cancel_jobs, job_logs, events, list_nodes, cordon_node, uncordon_node, lose_node,
+        cluster, policy,
     ]  # fmt: skip
     api = Router("/", guards=[TokenGuard(token)], route_handlers=guarded, before_request=check_request)
     return Litestar(
@@ -305,11 +305,20 @@ async def list_nodes(service: Service) -> Nodes:
 @post("/v1/nodes/{name:str}/cordon", summary="Cordon a node", status_code=200)
 async def cordon_node(service: Service, request: Request[Any, Any, Any], name: str) -> NodeView:
     """Give the node no new work; what runs there goes on."""
+    return await service.cordon(name, (await _why(request)).reason)
+
+
+@post("/v1/nodes/{name:str}/lost", summary="Declare a node lost", status_code=200)
+async def lose_node(service: Service, request: Request[Any, Any, Any], name: str) -> NodeView:
+    """Have the node's jobs run elsewhere: your word that nothing runs there any more."""
+    return await service.lose(name, (await _why(request)).reason)
+
+
+async def _why(request: Request[Any, Any, Any]) -> Why:
     try:
-        why = msgspec.json.decode(await request.body() or b"{}", type=Why)
+        return msgspec.json.decode(await request.body() or b"{}", type=Why)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"reason: {error}", field="reason", fix='send {"reason": "new disk"}') from error
-    return await service.cordon(name, why.reason)
 
 
 @post("/v1/nodes/{name:str}/uncordon", summary="Uncordon a node", status_code=200)

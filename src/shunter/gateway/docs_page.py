@@ -22,7 +22,10 @@ def openapi(app: Litestar) -> dict[str, Any]:
     cancel = {"type": "object", "properties": {"ids": ids}, "required": ["ids"], "additionalProperties": False}
     reason = {"type": "string", "minLength": 1, "maxLength": 200}
     cordon = {"type": "object", "properties": {"reason": reason}, "additionalProperties": False}
-    for path, schema in (("/v1/jobs", body), ("/v1/jobs/cancel", cancel), ("/v1/nodes/{name}/cordon", cordon)):
+    bodies = {
+        "/v1/jobs": body, "/v1/jobs/cancel": cancel, "/v1/nodes/{name}/cordon": cordon, "/v1/nodes/{name}/lost": cordon
+    }  # fmt: skip
+    for path, schema in bodies.items():
         document["paths"][path]["post"]["requestBody"] = {
             "required": schema is not cordon,
             "content": {"application/json": {"schema": schema}},

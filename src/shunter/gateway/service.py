@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from shunter import __version__
 from shunter.domain.admission import check_fits_ever
 from shunter.domain.event import Cancelled, Event, StopAsked
-from shunter.domain.ids import JobId
+from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import WHOLE_GPU, Job, JobSpec, Submission, in_gpus
 from shunter.domain.node import SILENT_AFTER_MS, Node
 from shunter.domain.phase import LIVE, Ended, Queued, StopCause, Stopping
@@ -28,7 +28,7 @@ from shunter.gateway.reasons import Reasons
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
 from shunter.runtime.policy_report import PolicyInForce
-from shunter.store import commands
+from shunter.store import commands, leases, queues
 from shunter.store.codec import Record
 from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore
@@ -222,32 +222,60 @@ class Service:
     # nodes and the cluster
 
     async def nodes(self) -> list[NodeView]:
-        nodes, cordons, seen, now_ms, policy = await self.store.run_all(
-            commands.nodes(self.keys),
-            commands.cordons(self.keys),
-            commands.seen(self.keys),
-            commands.store_time(self.keys),
-            commands.policy(self.keys),
+        nodes, cordons, living, policy = await self.store.run_all(
+            commands.nodes(self.keys), commands.cordons(self.keys), queues.living(self.keys), commands.policy(self.keys)
         )
         if not nodes:
             return []
+        seen = await self.store.run(leases.watch(self.keys))
         held = await self.store.run_all(*(commands.held(self.keys, node.name) for node in nodes))
         pools = pools_of(nodes, policy)
         views = []
         for node, ids in zip(nodes, held, strict=True):
             records = await self.store.run(commands.records(self.keys, ids)) if ids else []
-            silent_ms = now_ms - seen.get(node.name, 0)
-            cordoned = cordons.get(node.name, "")
+            silent_ms = seen.at_ms - seen.seen_ms.get(node.name, 0)
+            cordoned, is_lost = cordons.get(node.name, ""), (node.name, node.incarnation) not in living
             state = "silent" if silent_ms > SILENT_AFTER_MS else "cordoned" if cordoned else "ready"
+            state = "lost" if is_lost else state
             free, shown = in_gpus(free_milli(node, records)), replace(node, cordoned=cordoned)
-            views.append(NodeView(shown, state, free, tuple(ids), silent_ms / 1000, pools[node.name]))
+            views.append(
+                NodeView(shown, state, free, tuple(ids), silent_ms / 1000, pools[node.name], seen.lease_of(node.name))
+            )
         return views
 
     async def cordon(self, name: str, why: str) -> NodeView:
         """Raises NotFound for a node that never joined."""
         if await self.store.run(commands.cordon(self.keys, name, why, self.user)) == "unknown":
             raise NotFound(f"node {name!r}: unknown", field="name", fix="see `shunter nodes`")
-        return next(view for view in await self.nodes() if view.node.name == name)
+        return await self._node(name)
+
+    async def lose(self, name: str, why: str) -> NodeView:
+        """Have the jobs of *name* run elsewhere: an operator's word that nothing runs there any more.
+
+        Raises NotFound for a node that never joined, Conflict for one that is lost already.
+        """
+        for _ in range(CANCEL_TRIES):
+            ids = await self.store.run(commands.held(self.keys, name))
+            lists = (
+                await self.store.run_all(commands.jobs(self.keys, ids), commands.records(self.keys, ids))
+                if ids
+                else ((), ())
+            )
+            text = f"node {name} was lost: {why}"
+            moves = leases.moves_of_lost(zip(*lists, strict=True), NodeName(name), text, at_s=time.time(), by=self.user)
+            answer = await self.store.run(leases.lose(self.keys, None, name, text, len(ids), moves))
+            if answer == "ok":
+                return await self._node(name)
+            if answer == "unknown":
+                view = await self._node(name)
+                raise Conflict(f"node {name!r}: {view.state} already", field="name", fix="see `shunter nodes`")
+        raise Conflict(f"node {name!r}: its jobs change too fast to be taken off it", fix="try again")
+
+    async def _node(self, name: str) -> NodeView:
+        found = next((view for view in await self.nodes() if view.node.name == name), None)
+        if found is None:
+            raise NotFound(f"node {name!r}: unknown", field="name", fix="see `shunter nodes`")
+        return found
 
     async def cluster(self) -> ClusterView:
         views = await self.nodes()
@@ -270,6 +298,7 @@ class Service:
             await self.store.run(commands.redis_version(self.keys)),
             Reasons(decision).failing(epoch) if leads else None,
             self.store.identity,
+            int(leader.get("since_ms", 0)) / 1000 if leads else None,
         )
 
     async def policy(self) -> PolicyInForce:

@@ -236,6 +236,11 @@ class Client:
     def uncordon(self, node: str) -> NodeView:
         return self._http.call("POST", f"/v1/nodes/{quote(node, safe='')}/uncordon", NodeView)
 
+    def lose(self, node: str, reason: str = "") -> NodeView:
+        """Have the jobs of *node* run elsewhere: the caller's word that nothing runs there any more."""
+        body = msgspec.json.encode({"reason": reason} if reason else {})
+        return self._http.call("POST", f"/v1/nodes/{quote(node, safe='')}/lost", NodeView, body=body)
+
     def cluster(self) -> ClusterView:
         return self._http.call("GET", "/v1/cluster", ClusterView)
 

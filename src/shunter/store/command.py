@@ -35,7 +35,7 @@ class Command(Struct, Generic[T], frozen=True):
     keys: int = 0
 
 
-MOVES = frozenset({"place", "claim", "report", "stop"})
+MOVES = frozenset({"place", "claim", "report", "stop", "lose"})
 """Scripts that move jobs and so begin with the text of `_common.lua`."""
 
 

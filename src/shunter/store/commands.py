@@ -13,7 +13,7 @@ from shunter.domain.job import Job, Launch, Submission
 from shunter.domain.node import Node
 from shunter.domain.phase import HOLDS_GPUS, Phase, Queued
 from shunter.domain.transition import apply
-from shunter.errors import Conflict
+from shunter.errors import Conflict, Unavailable
 from shunter.store import codec
 from shunter.store.codec import Entry, Record
 from shunter.store.command import Arg, Command, call, plain, unless_stale
@@ -88,19 +88,29 @@ def submit(
     return call("submit", names, args, parse)
 
 
-def place(keys: Keys, leadership: Leadership, moves: Sequence[Move]) -> Command[list[Answer]]:
-    """Reserve (Placed) or take back (Returned), under *leadership*."""
-    items, held = _items(keys, moves, first=6)
+def place(keys: Keys, leadership: Leadership, moves: Sequence[Move], *, run_id: str = "") -> Command[list[Answer]]:
+    """Reserve (Placed) or take back (Returned), under *leadership*, and if given in the store's run *run_id* only.
+
+    The command raises Unavailable if the store has restarted since.
+    """
+
+    def parse(reply: Any) -> list[Answer]:
+        if reply and reply[0] == b"restarted":
+            raise Unavailable("redis: has restarted", fix="it is looked at anew")
+        return list(answers(reply))
+
+    answers = _answers(len(moves))
+    moved, held = items(keys, moves, first=6)
     names = [keys.leader, keys.phases, keys.active, keys.ended, keys.events, *held]
-    args: list[Arg] = [leadership.epoch, leadership.token, EVENTS_KEPT, *items]
-    return call("place", names, args, _answers(len(moves)))
+    args: list[Arg] = [leadership.epoch, leadership.token, EVENTS_KEPT, run_id, *moved]
+    return call("place", names, args, parse)
 
 
 def claim(
     keys: Keys, node: NodeName, incarnation: Incarnation, moves: Sequence[Move]
 ) -> Command[list[tuple[Answer, tuple[Job, Launch] | None]]]:
     """Take shares of attempts; what was taken comes with its job and launch."""
-    items, _ = _items(keys, moves, first=7, held=False)
+    moved, _ = items(keys, moves, first=7, held=False)
     names = [keys.incarnations, keys.phases, keys.active, keys.ended, keys.events, keys.specs]
 
     def parse(reply: Any) -> list[tuple[Answer, tuple[Job, Launch] | None]]:
@@ -112,24 +122,24 @@ def claim(
             for one, answer, spec in pairs
         ]
 
-    return call("claim", names, [node, incarnation, EVENTS_KEPT, *items], parse)
+    return call("claim", names, [node, incarnation, EVENTS_KEPT, *moved], parse)
 
 
 def report(keys: Keys, node: NodeName, incarnation: Incarnation, moves: Sequence[Move]) -> Command[list[Answer]]:
     """Say how members of attempts on *node* ended."""
-    items, held = _items(keys, moves, first=6)
+    moved, held = items(keys, moves, first=6)
     names = [keys.incarnations, keys.phases, keys.active, keys.ended, keys.events, *held]
-    return call("report", names, [node, incarnation, EVENTS_KEPT, *items], _answers(len(moves)))
+    return call("report", names, [node, incarnation, EVENTS_KEPT, *moved], _answers(len(moves)))
 
 
 def stop(keys: Keys, moves: Sequence[Move]) -> Command[list[Answer]]:
     """Commit Cancelled and StopAsked."""
-    items, held = _items(keys, moves, first=5)
+    moved, held = items(keys, moves, first=5)
     names = [keys.phases, keys.active, keys.ended, keys.events, *held]
-    return call("stop", names, [EVENTS_KEPT, *items], _answers(len(moves)))
+    return call("stop", names, [EVENTS_KEPT, *moved], _answers(len(moves)))
 
 
-def _items(keys: Keys, moves: Sequence[Move], *, first: int, held: bool = True) -> tuple[list[Arg], list[str]]:
+def items(keys: Keys, moves: Sequence[Move], *, first: int, held: bool = True) -> tuple[list[Arg], list[str]]:
     """Return the item arguments of _common.lua, and the held keys, the first of which is KEYS[*first*]."""
     args: list[Arg] = []
     places: dict[str, int] = {}
@@ -194,8 +204,10 @@ def next_incarnation(keys: Keys) -> Command[Incarnation]:
     return call("incarnate", [keys.meta], [1], lambda number: Incarnation(f"{int(number):010d}"))
 
 
-def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Command[None]:
-    """Join, or report a changed inventory.
+def register(
+    keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker: str = "", terms: str = "normal"
+) -> Command[None]:
+    """Join, or report a changed inventory. *worker* is a random token, new for each joining.
 
     The command raises Conflict if another host uses the name, or a later start registered.
     """
@@ -217,20 +229,10 @@ def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int) -> Com
             raise Conflict(f"name: a later start of node {node.name!r} has registered", field="name")
 
     names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name), keys.queues]
+    names.append(keys.renewals)
     args: list[Arg] = [node.name, node.incarnation, host, codec.write_node(node), replace_after_ms, EVENTS_KEPT]
+    args += worker or node.incarnation, terms
     return call("register", names, args, parse)
-
-
-def renew(keys: Keys, node: NodeName, incarnation: Incarnation) -> Command[dict[JobId, Record] | None]:
-    """Renew the lease of *node*; return what it holds by the store, or None when a later incarnation took over."""
-
-    def parse(reply: Any) -> dict[JobId, Record] | None:
-        if reply[0] == b"stale":
-            return None
-        pairs = zip(reply[1::2], reply[2::2], strict=True)
-        return {JobId(int(job_id)): codec.read_record(value) for job_id, value in pairs if value}
-
-    return call("renew", [keys.incarnations, keys.seen, keys.held(node), keys.phases], [node, incarnation], parse)
 
 
 def cordon(keys: Keys, node: str, why: str, by: str) -> Command[str]:
@@ -243,6 +245,7 @@ def cordon(keys: Keys, node: str, why: str, by: str) -> Command[str]:
 def leave(keys: Keys, node: str, incarnation: str = "") -> Command[str]:
     """Return `ok`, `busy`, `stale` or `unknown`."""
     names = [keys.nodes, keys.incarnations, keys.seen, keys.cordons, keys.held(node), keys.events]
+    names += keys.renewals, keys.unfenced
     return call("leave", names, [node, incarnation, EVENTS_KEPT], lambda reply: reply.decode())
 
 
@@ -349,7 +352,7 @@ def events(keys: Keys, after: str, *, block_ms: int | None = None, count: int = 
 
 def put_decision(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
     """Publish why jobs wait; return False, and change nothing, if the caller no longer leads."""
-    return _publish(keys, leadership, keys.decision, text)
+    return publish(keys, leadership, keys.decision, text)
 
 
 def decision(keys: Keys) -> Command[bytes | None]:
@@ -358,7 +361,7 @@ def decision(keys: Keys) -> Command[bytes | None]:
 
 def put_policy(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
     """Publish the policy in force; return False, and change nothing, if the caller no longer leads."""
-    return _publish(keys, leadership, keys.policy, text)
+    return publish(keys, leadership, keys.policy, text)
 
 
 def policy(keys: Keys) -> Command[bytes | None]:
@@ -367,14 +370,15 @@ def policy(keys: Keys) -> Command[bytes | None]:
 
 def put_usage(keys: Keys, leadership: Leadership, text: bytes) -> Command[bool]:
     """Publish who used how much; return False, and change nothing, if the caller no longer leads."""
-    return _publish(keys, leadership, keys.usage, text)
+    return publish(keys, leadership, keys.usage, text)
 
 
 def usage(keys: Keys) -> Command[bytes | None]:
     return plain("GET", keys.usage, parse=lambda reply: reply)
 
 
-def _publish(keys: Keys, leadership: Leadership, target: str, text: bytes) -> Command[bool]:
+def publish(keys: Keys, leadership: Leadership, target: str, text: bytes) -> Command[bool]:
+    """Write *text* to *target*; return False, and change nothing, if the caller no longer leads."""
     args: list[Arg] = [leadership.epoch, leadership.token, text]
     return call("publish", [keys.leader, target], args, lambda reply: bool(reply == b"ok"))
 

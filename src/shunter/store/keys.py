@@ -10,9 +10,12 @@
 | `events`       | stream | every transition and every change of a node or leader                       |
 | `leader`       | hash   | epoch, token, name, until_ms, since_ms                                      |
 | `nodes`        | hash   | node name → node JSON, as its incarnation reported                          |
-| `incarnations` | hash   | node name → `INCARNATION HOST`                                              |
+| `incarnations` | hash   | node name → `INCARNATION HOST`, with a `-` before it once that is lost      |
 | `cordons`      | hash   | node name → why it takes no new work, as an operator wants                  |
 | `seen`         | hash   | node name → last renewal, store's clock, ms                                 |
+| `renewals`     | hash   | node name → last renewal, see leases.py; none: it was lost                  |
+| `unfenced`     | hash   | node name → which renewal first offered it to run without a deadline        |
+| `ready_run`    | string | the store's run id under which all nodes were caught up once                |
 | `held:NODE`    | set    | ids of jobs that hold something on the node                                 |
 | `queues`       | set    | `NODE INCARNATION` of each that may have a queue; the leader buries the dead |
 | `q:NODE:INC`   | list   | Celery's: hints to an incarnation; expires ten minutes after the last one    |
@@ -67,6 +70,6 @@ class Keys:
 _PLAIN = frozenset(
     {
         "meta", "specs", "phases", "active", "ended", "events", "leader", "nodes", "incarnations", "cordons", "seen",
-        "decision", "policy", "usage", "queues",
+        "renewals", "unfenced", "ready_run", "decision", "policy", "usage", "queues",
     }
 )  # fmt: skip

@@ -24,12 +24,14 @@ from shunter.agent.gpus.simulated import SimulatedSource
 from shunter.agent.keeper.client import Gone, KeeperClient
 from shunter.agent.keeper.protocol import Ack, Ended, Live, Ready, Report, Request, Start, Stop
 from shunter.agent.launcher import Launcher
+from shunter.agent.node_lease import Leased, NodeLease
 from shunter.agent.supervisor import Attempt, Effect, ReportExit, StartMember, Supervisor
-from shunter.agent.worker import Hinted, Leased, NodeAgent
+from shunter.agent.worker import Hinted, NodeAgent
 from shunter.domain import job as jobs
 from shunter.domain.event import Cancelled, Event, Placed, Returned, StopAsked
 from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
 from shunter.domain.job import Job, Launch
+from shunter.domain.lease import Renewal
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.domain.phase import (
@@ -147,12 +149,22 @@ class ModelLauncher(Launcher):
         return Start(allocation, JOB.id, attempt.number, attempt.rank, ["true"], {}, "/", "/", "/o", "/e", "m")
 
 
+class ModelLease(NodeLease):
+    """A lease that never ends: what it forbids is `domain.lease`'s own model."""
+
+    until_s = None
+
+    def may_claim(self) -> bool:
+        return True
+
+
 class ModelAgent(NodeAgent):
     """The worker, whose scripts run on the model."""
 
     def __init__(self, world: World, incarnation: int) -> None:
         launcher = ModelLauncher(cluster="c", storage=Path("/s"), source=SimulatedSource(1))
-        super().__init__(Store("unix:///none"), Keys("c"), ModelKeeper(world), launcher, SimulatedSource(1))
+        store, keys = Store("unix:///none"), Keys("c")
+        super().__init__(store, keys, ModelKeeper(world), launcher, SimulatedSource(1), ModelLease(store, keys))
         self._world = world
         self.node = Node(OURS, Incarnation(str(incarnation)), (), 1, 1, 0.0)
         self.supervisor = Supervisor(OURS, self.node.incarnation)
@@ -261,7 +273,8 @@ class Orders(RuleBasedStateMachine):
     @rule()
     def the_node_asks_for_its_lease(self) -> None:
         asked = boot_time_s()
-        self.leases.append(Leased({JOB.id: self.world.record} if self.is_ours() else {}, asked))
+        held = {JOB.id: self.world.record} if self.is_ours() else {}
+        self.leases.append(Leased(held, Renewal(len(self.leases) + 1, asked, 0, fenced=True), None))
 
     def is_ours(self) -> bool:
         phase = self.world.record.phase

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -124,6 +124,17 @@ NARROWED = [
         "ask for one of them, or leave gpu_model out",
     ),
     (
+        Request(0, cpus=1, models=("A100",), pool="gold"),
+        [GOLD, PLAIN],
+        "gpu_model: expected one of H100 (what the nodes that are left have), got A100; "
+        "ask for one of them, or leave gpu_model out",
+    ),
+    (
+        Request(0, nodes=2, models=("A100",)),
+        [GOLD, PLAIN],
+        "nodes: expected at most 1 with 0 GPUs each (A100), got 2; ask for at most 1 nodes, or fewer GPUs per node",
+    ),
+    (
         Request(pool="iron"),
         [GOLD, PLAIN],
         "pool: expected one of gold (what the nodes here are in), got iron; ask for one of them, or leave pool out",
@@ -211,6 +222,7 @@ def test_a_refusal_names_what_narrowed_the_nodes(request_: Request, nodes: list[
         (Request(8, avoid=(NodeName("n2"), NodeName("never seen"))), [GOLD, PLAIN]),
         (Request(4, within=Within.ISLAND), [ISLANDS]),
         (Request(0, cpus=1, within=Within.ISLAND), [node(0)]),
+        (Request(0, nodes=2, models=("A100",)), [PLAIN, node(0, name="n4")]),
         (Request(1, gpu_milli=1), [node(1)]),
         (
             Request(8, nodes=2, within=Within.RACK),
@@ -309,6 +321,8 @@ def an_idle_cluster_holds(request: Request, nodes: list[Node]) -> bool:
 
 
 @given(narrow_requests, told_fleets())
+@example(Request(0, models=("H100",), pool="gold"), [node(model="A100", pool="gold")])
+@example(Request(0, models=("H100",), pool="gold"), [node(0, pool="gold")])
 @BRIEF
 def test_exactly_what_no_idle_cluster_could_hold_is_refused(request_: Request, nodes: list[Node]) -> None:
     try:

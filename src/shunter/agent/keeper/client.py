@@ -17,8 +17,8 @@ from shunter.errors import SetupError
 from shunter.runtime.paths import socket_path
 
 START_TIMEOUT_S: Final = 20.0
-FENCE_VERSION: Final = 2
-"""The first version of the protocol that knows leases."""
+FENCE_VERSION: Final = 3
+"""The first version of the protocol that knows leases and confirms them."""
 
 
 class Gone:

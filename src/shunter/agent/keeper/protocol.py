@@ -10,9 +10,9 @@ from msgspec import Struct
 from shunter.domain.job import WHOLE_GPU
 from shunter.domain.outcome import Exit
 
-VERSION: Final = 2
-"""1 knew no Lease: such a keeper does not understand one, and cannot fence. A worker of version 1 never sends one, and
-the keeper it talks to never freezes."""
+VERSION: Final = 3
+"""1 knew no Lease: such a keeper does not understand one, and cannot fence. 2 did not confirm it. A worker of version 1
+never sends one, and the keeper it talks to never freezes."""
 
 
 class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
@@ -60,14 +60,17 @@ class Ack(Struct, frozen=True, tag="ack"):
     allocation: str
 
 
-class Lease(Struct, frozen=True, tag="lease"):
+class Lease(Struct, frozen=True, omit_defaults=True, tag="lease"):
     """Members may run until *until_boot_s* (CLOCK_BOOTTIME, seconds); None is unfenced.
 
     When it passes, all members are frozen, whatever has become of the worker; a later Lease thaws them. Only the latest
     counts, and of two workers the one that connected later. What must not run again has to be stopped *before* it.
+
+    *number* is the renewal that granted it: once it is enforced, `Leased` repeats it. 0 asks for no confirmation.
     """
 
     until_boot_s: float | None
+    number: int = 0
 
 
 Request = Start | Stop | Ack | Lease
@@ -111,7 +114,13 @@ class Ready(Struct, frozen=True, tag="ready"):
     cgroup: str = ""
 
 
-Report = Live | Ended | Ready
+class Leased(Struct, frozen=True, tag="leased"):
+    """The term that renewal *number* granted is enforced, and all stops that were asked for before it were begun."""
+
+    number: int
+
+
+Report = Live | Ended | Ready | Leased
 
 encode: Final = msgspec.json.Encoder().encode
 decode_request: Final = msgspec.json.Decoder(Request).decode

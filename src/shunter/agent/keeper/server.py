@@ -28,7 +28,7 @@ from shunter.agent.keeper.journal import Acked, Begun, Journal
 from shunter.agent.keeper.lost import bury
 from shunter.agent.keeper.member import Member
 from shunter.agent.keeper.oom import shield
-from shunter.agent.keeper.protocol import VERSION, Ack, Ended, Lease, Live, Ready, Request, Start, Stop
+from shunter.agent.keeper.protocol import VERSION, Ack, Ended, Lease, Leased, Live, Ready, Request, Start, Stop
 from shunter.agent.keeper.spawn import Late, LaunchError, outcome, spawn
 from shunter.agent.keeper.term import Term
 from shunter.agent.keeper.timers import Timers
@@ -143,6 +143,8 @@ class Keeper:
                 if client.number >= self._lessor:
                     self._lessor = client.number
                     self._renew(request)
+                    if request.number:
+                        self.clients.send(client, Leased(request.number))
 
     # the lease
 

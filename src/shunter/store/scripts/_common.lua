@@ -19,15 +19,30 @@ local function leads(leader, epoch, token)
   return at[1] == epoch and at[2] == token
 end
 
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 local function incarnation_is(incarnations, node, incarnation)
   local at = redis.call('HGET', incarnations, node)
   return at and string.match(at, '^(%S+) ') == incarnation
 end
 
+-- Runs a command with *args* in parts of an even size: unpack has a limit, what a node holds has none.
+local function in_parts(command, key, args)
+  for first = 1, #args, 1000 do
+    redis.call(command, key, unpack(args, first, math.min(first + 999, #args)))
+  end
+end
+
 local function check(legal, phases, first)
   local ids = {}
   for i = first, #ARGV, 6 do ids[#ids + 1] = ARGV[i] end
-  local stored = #ids > 0 and redis.call('HMGET', phases, unpack(ids)) or {}
+  local stored = {}
+  for first = 1, #ids, 1000 do
+    local last = math.min(first + 999, #ids)
+    for n, value in ipairs(redis.call('HMGET', phases, unpack(ids, first, last))) do stored[first + n - 1] = value end
+  end
   local answers, passed, moved = {}, {}, {}
   for n = 1, #ids do
     local i = first + (n - 1) * 6
@@ -70,15 +85,15 @@ local function write(passed, phases, active, ended, events, maxlen)
       table.insert(changed[index], ARGV[i])
     end
   end
-  redis.call('HSET', phases, unpack(values))
+  in_parts('HSET', phases, values)
   if #gone > 0 then
     local now = now_ms()
     for n = 1, #ends, 2 do ends[n] = now end
-    redis.call('ZREM', active, unpack(gone))
-    redis.call('ZADD', ended, unpack(ends))
+    in_parts('ZREM', active, gone)
+    in_parts('ZADD', ended, ends)
   end
-  for index, ids in pairs(held) do redis.call('SADD', KEYS[index], unpack(ids)) end
-  for index, ids in pairs(freed) do redis.call('SREM', KEYS[index], unpack(ids)) end
+  for index, ids in pairs(held) do in_parts('SADD', KEYS[index], ids) end
+  for index, ids in pairs(freed) do in_parts('SREM', KEYS[index], ids) end
   for _, i in ipairs(passed) do
     redis.call('XADD', events, 'MAXLEN', '~', maxlen, '*', 'j', ARGV[i], 'k', ARGV[i + 3], 'e', ARGV[i + 4], 'v', ARGV[i + 2])
   end

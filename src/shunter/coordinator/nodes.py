@@ -1,0 +1,104 @@
+"""The leader's watch over nodes: who is silent, who is lost, and what happens to the jobs of a lost one.
+
+The rules are `domain.lease`'s; here they are fed from the store, and carried out in it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from msgspec.structs import replace
+
+from shunter.coordinator.follower import Follower
+from shunter.domain.ids import NodeName
+from shunter.domain.lease import NORMAL, Check, Standing, Watch
+from shunter.domain.node import SILENT_AFTER_MS
+from shunter.errors import StaleLeader
+from shunter.runtime.process import boot_time_s
+from shunter.store import commands, leases
+from shunter.store.commands import Leadership
+from shunter.store.keys import Keys
+from shunter.store.leases import Seen
+from shunter.store.redis import Store
+
+log = structlog.get_logger("coordinator")
+
+
+class NodeWatch:
+    """Begun anew with each leadership: what an earlier leader saw counts for nothing."""
+
+    def __init__(self, store: Store, keys: Keys, leadership: Leadership, name: str) -> None:
+        self._store = store
+        self._keys = keys
+        self._leadership = leadership
+        self._name = name
+        self._watch = Watch(NORMAL)
+        self._said: dict[NodeName, Standing] = {}
+        self.behind: frozenset[NodeName] = frozenset()
+        """Nodes that have not obeyed an answer since the store began to run: nothing may be placed until they have."""
+
+    @property
+    def run_id(self) -> str:
+        """The run of the store that was watched last."""
+        return self._watch.run_id
+
+    def check(self, follower: Follower) -> bool:
+        """Look at all nodes, and take the jobs of lost ones off them. Return whether a pass may find something new."""
+        seen = self._store.run(leases.watch(self._keys))
+        now_s = boot_time_s()  # after the answer: every renewal in it was written before
+        watch = replace(self._watch, terms=seen.terms, ready_run=self._watch.ready_run or seen.ready_run)
+        self._watch, found = watch.check(now_s, seen.run_id, seen.marks, seen.unfenced)
+        if self._watch.ready_run != seen.ready_run and not found.behind:
+            self._must(self._store.run(leases.ready(self._keys, self._leadership, seen.run_id)))
+        caught_up = bool(self.behind) and not found.behind
+        if found.behind != self.behind:
+            log.info("nodes that have yet to catch up with the store", nodes=sorted(found.behind))
+        self.behind = found.behind
+        self._say(found)
+        for node in found.lost:
+            self._lose(node, found.silent_s[node], seen, follower)
+        return self._silence(seen, follower) or caught_up or bool(found.lost)
+
+    def _silence(self, seen: Seen, follower: Follower) -> bool:
+        """Close nodes that do not renew; return whether that changed."""
+        view = follower.view
+        fresh = {node for node, ms in seen.seen_ms.items() if seen.at_ms - ms <= SILENT_AFTER_MS}
+        silent = frozenset(node for node in view.nodes if node not in fresh or node not in seen.marks)
+        changed = silent != view.silent
+        if changed:
+            log.info("silent nodes", nodes=sorted(silent))
+        view.set_silent(silent)
+        return changed
+
+    def _say(self, found: Check) -> None:
+        """Log a node that would be lost but is not, once."""
+        for node, standing in found.standing.items():
+            if standing in (Standing.UNFENCED, Standing.ALL_SILENT) and self._said.get(node) is not standing:
+                log.warning("a silent node keeps its jobs", node=node, why=standing, silent_s=found.silent_s[node])
+        self._said = found.standing
+
+    def _lose(self, node: NodeName, silent_s: float, seen: Seen, follower: Follower) -> None:
+        why = f"node {node} was lost: silent for {silent_s:.0f} s"
+        ids = self._store.run(commands.held(self._keys, node))
+        jobs, records = (
+            self._store.run_all(commands.jobs(self._keys, ids), commands.records(self._keys, ids)) if ids else ((), ())
+        )
+        moves = leases.moves_of_lost(zip(jobs, records, strict=True), node, why, at_s=time.time(), by=self._name)
+        answer = self._store.run(
+            leases.lose(
+                self._keys, self._leadership, node, why, len(ids), moves,
+                run_id=seen.run_id, renewal=seen.written[node],
+            )
+        )  # fmt: skip
+        self._must(answer != "stale")
+        log.warning("node lost", node=node, silent_s=round(silent_s, 1), jobs=len(ids), answer=answer)
+        if answer == "ok":
+            for made in moves:
+                job = follower.view.jobs.get(made.job_id)
+                if job is not None:
+                    follower.put(job, made.after)
+
+    def _must(self, leads: bool) -> None:
+        if not leads:
+            raise StaleLeader(f"leader: epoch {self._leadership.epoch} is over")
