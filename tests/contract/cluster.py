@@ -145,16 +145,14 @@ class Cluster:
         return Leadership(won.epoch, f"token-{name}")
 
     def join(
-        self, name: str, *, host: str = "host-1", gpus: int = 2, worker: str = "", terms: str = "normal",
+        self, name: str, *, host: str = "host-1", gpus: int = 2, worker: str = "",
         replace_after_ms: int = HOUR_MS,
     ) -> Node:  # fmt: skip
         """Register a new incarnation of *name*."""
         incarnation = self.run(commands.next_incarnation(self.keys))
         devices = tuple(Gpu(index, "H100", f"{name}-{index}", 81_920) for index in range(gpus))
         node = Node(NodeName(name), incarnation, devices, 16, 65_536, joined_s=2.0)
-        command = commands.register(
-            self.keys, node, host, replace_after_ms=replace_after_ms, worker=worker, terms=terms
-        )
+        command = commands.register(self.keys, node, host, replace_after_ms=replace_after_ms, worker=worker)
         self.run(command)
         return node
 

@@ -83,17 +83,29 @@ def test_numbers_are_compared_as_numbers(cluster: Cluster, node: Node, other: No
 
 def test_a_new_registration_counts_from_the_start(cluster: Cluster, node: Node, other: Node) -> None:
     cluster.renew(node, number=7)
-    again = cluster.join("n1", worker="second", terms="fast")
-    assert written(cluster, again) == "second 0 0 fast"
+    again = cluster.join("n1", worker="second")
+    assert written(cluster, again) == "second 0 0 normal"
     assert cluster.renew(node, number=8).answer == Stale()
     assert cluster.renew(again, worker="second", number=1).answer == Granted()
+
+
+def test_a_new_worker_is_judged_by_the_terms_of_the_one_before_until_its_keeper_has_its_own(
+    cluster: Cluster, node: Node, other: Node
+) -> None:
+    cluster.renew(node, number=7, done=6, terms="restart")
+    again = cluster.join("n1", worker="second")
+    assert written(cluster, again) == "second 0 0 restart"
+    cluster.renew(again, worker="second", number=1, done=0, terms="fast")
+    assert written(cluster, again) == "second 1 0 restart"
+    cluster.renew(again, worker="second", number=2, done=1, terms="fast")
+    assert written(cluster, again) == "second 2 1 fast"
 
 
 def test_a_changed_inventory_leaves_the_mark_alone(cluster: Cluster, other: Node) -> None:
     node = cluster.join("n1", worker="w")
     cluster.renew(node, worker="w", number=7, done=6)
     sick = replace(node, gpus=(replace(node.gpus[0], healthy=False, problem="ecc"), node.gpus[1]))
-    cluster.run(commands.register(cluster.keys, sick, "host-1", replace_after_ms=HOUR_MS, worker="w", terms="fast"))
+    cluster.run(commands.register(cluster.keys, sick, "host-1", replace_after_ms=HOUR_MS, worker="w"))
     assert written(cluster, node) == "w 7 6 normal"
 
 
@@ -173,7 +185,7 @@ def test_the_script_does_what_the_core_says(cluster: Cluster, steps: list[Any]) 
 
 def test_watch_returns_all_that_nodes_are_judged_by(cluster: Cluster, leadership: Leadership, node: Node) -> None:
     run_id = cluster.redis.info("server")["run_id"]
-    fast = cluster.join("n2", worker="w", terms="fast")
+    fast = cluster.join("n2", worker="w")
     assert cluster.run(leases.ready(cluster.keys, leadership, "an earlier run"))
     cluster.renew(fast, worker="w", number=3, done=2, unfenced=True, terms="fast")
     before_ms = cluster.now_ms()
@@ -183,7 +195,7 @@ def test_watch_returns_all_that_nodes_are_judged_by(cluster: Cluster, leadership
         run_id=run_id,
         at_ms=seen.at_ms,
         marks={node.name: Mark(node.incarnation), fast.name: Mark("w", 3, 2)},
-        terms=NORMAL,
+        terms={node.name: NORMAL, fast.name: FAST},
         unfenced=frozenset({fast.name}),
         seen_ms={one.name: cluster.seen_ms(one) for one in (node, fast)},
         ready_run="an earlier run",
@@ -196,13 +208,10 @@ def test_watch_of_nothing_is_empty(cluster: Cluster) -> None:
     assert (seen.marks, seen.unfenced, seen.seen_ms, seen.ready_run, seen.written) == ({}, frozenset(), {}, "", {})
 
 
-@pytest.mark.parametrize(
-    ("terms", "slowest"), [(["fast"], FAST), (["fast", "fast"], FAST), (["normal", "fast"], NORMAL)]
-)
-def test_nodes_are_judged_by_the_slowest_terms_of_any(cluster: Cluster, terms: list[str], slowest: object) -> None:
-    for number, one in enumerate(terms):
-        cluster.join(f"n{number}", terms=one)
-    assert cluster.watch().terms == slowest
+def test_terms_that_nobody_here_knows_count_as_unfenced(cluster: Cluster, node: Node, other: Node) -> None:
+    cluster.renew(node, number=2, done=1, terms="of-a-later-version")
+    seen = cluster.watch()
+    assert (node.name in seen.terms, node.name in seen.unfenced) == (False, True)
 
 
 def test_only_the_present_leader_says_that_a_run_is_ready(cluster: Cluster) -> None:

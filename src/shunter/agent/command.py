@@ -66,6 +66,7 @@ def start(
     """
     from shunter.agent.gpus import open_source
     from shunter.agent.keeper.client import KeeperClient
+    from shunter.agent.keeper.oom import shield
     from shunter.agent.launcher import Launcher
     from shunter.agent.node_lease import NodeLease
     from shunter.agent.worker import NodeAgent
@@ -82,6 +83,7 @@ def start(
     from shunter.store.redis import Store
 
     log.configure("node")
+    shield()
     node = check_node_name(name or socket.gethostname().partition(".")[0].lower())
     with naming_variables():
         config = settings(cluster=cluster, redis=redis, home=home, storage=storage)

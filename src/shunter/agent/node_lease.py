@@ -10,6 +10,7 @@ import threading
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.domain.lease import SETTLE_S, TERMS, Granted, Lease, Lost, Renewal, Stale
@@ -59,14 +60,17 @@ class NodeLease:
         self._name, self._incarnation = node, incarnation
         self._lease = Lease(TERMS[self.terms], boot_time_s())
 
-    def renew(self) -> Leased | None:
+    def renew(self, *, restart: bool = False) -> Leased | None:
         """Ask once, and return what to do; None if the answer is of no use. Raises Superseded, DeclaredLost, and
-        Unavailable."""
+        Unavailable. With *restart* for a lease that outlasts a restart of this worker: the last that it asks for."""
+        terms = "restart" if restart else self.terms
         with self._lock:
-            self._lease, asked = self._lease.ask(boot_time_s())
+            self._lease, asked = replace(self._lease, terms=TERMS[terms]).ask(boot_time_s())
+            if restart and not asked.done:
+                return None  # the leader would not know: see `leases.renew`
         renewed = self._store.run(
             leases.renew(
-                self._keys, self._name, self._incarnation, self.token, asked, terms=self.terms, unfenced=self._unfenced
+                self._keys, self._name, self._incarnation, self.token, asked, terms=terms, unfenced=self._unfenced
             )
         )
         with self._lock:

@@ -4,7 +4,8 @@ the effects.
 | thread | does |
 |---|---|
 | main | Celery's worker loop: hints in |
-| lease | renews every 2 s: lease answers in; re-registers when the inventory changes; joins anew once declared lost |
+| lease | renews every 2 s: lease answers in; joins anew once declared lost. Nothing that may hang is done here |
+| inventory | looks at the GPUs every 10 s; re-registers when something changed |
 | keeper | reads the keeper's socket: starts and ends in |
 | agent | everything else, in batches: one claim script and one report script for all that is waiting |
 """
@@ -43,6 +44,7 @@ from shunter.agent.supervisor import (
 from shunter.dispatch.celery import Hint
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit
+from shunter.domain.phase import HOLDS_GPUS
 from shunter.errors import Conflict, Unavailable
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
@@ -55,6 +57,9 @@ from shunter.store.redis import Store
 INVENTORY_EVERY_S: Final = 10.0
 REPLACE_AFTER_MS: Final = 10_000
 RETRY_S: Final = 0.25
+STOP_WITHIN_S: Final = 3.0
+"""For a renewal that is under way."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger("agent")
@@ -81,6 +86,7 @@ class NodeAgent:
         self._source = source
         self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._renewing: threading.Thread | None = None
         self._ending: set[str] = set()
         """Stale attempts that were told to end: until they have, this node takes no work."""
         self.node: Node
@@ -103,7 +109,7 @@ class NodeAgent:
     def _registration(self, node: Node) -> Command[None]:
         return commands.register(
             self._keys, node, self._host,
-            replace_after_ms=REPLACE_AFTER_MS, worker=self._lease.token, terms=self._lease.terms,
+            replace_after_ms=REPLACE_AFTER_MS, worker=self._lease.token,
         )  # fmt: skip
 
     def _adopt(self, has: Iterable[Report]) -> None:
@@ -133,13 +139,35 @@ class NodeAgent:
     # threads
 
     def start(self) -> None:
-        for name, target in (("lease", self._renew), ("agent", self._work)):
-            threading.Thread(target=self._guard, args=(target,), name=name, daemon=True).start()
+        work = ("lease", self._renew), ("agent", self._work), ("inventory", self._watch_inventory)
+        for name, target in work:
+            thread = threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
+            thread.start()
+            if name == "lease":
+                self._renewing = thread
 
     def stop(self) -> None:
-        """Stop renewing and acting; jobs stay with the keeper."""
+        """Stop renewing and acting; jobs stay with the keeper, and go on for five minutes if the store agrees."""
         self._stopping.set()
+        self._lease.hurry()
+        if self._renewing is not None:
+            self._renewing.join(STOP_WITHIN_S)
+            if not self._renewing.is_alive() and self.supervisor.attempts:
+                self._hold()
         self._keeper.close()
+
+    def _hold(self) -> None:
+        """Ask for a longer lease, for this worker is being restarted. Without one, jobs freeze when the last is over."""
+        try:
+            leased = self._lease.renew(restart=True)
+        except (Superseded, DeclaredLost, Unavailable) as error:
+            log.warning("no longer lease", error=str(error) or type(error).__name__)
+            return
+        held = leased.held.values() if leased is not None else ()
+        listed = {str(one.phase.allocation.id) for one in held if isinstance(one.phase, HOLDS_GPUS)}
+        if leased is not None and listed.issuperset(self.supervisor.attempts):
+            self._keeper.send(Lease(leased.until_s))
+            log.info("jobs go on without a worker", attempts=len(listed), until_boot_s=leased.until_s)
 
     def on_hints(self, hints: list[Hint], identity: str) -> None:
         """Take *hints* sent in the name of the data set *identity*, if it is ours: another's jobs may have our ids."""
@@ -165,22 +193,29 @@ class NodeAgent:
                 os._exit(70)
 
     def _renew(self) -> None:
-        inventory_at, complaint = boot_time_s(), Complaint()
+        complaint = Complaint()
         while not self._stopping.is_set():
             try:
                 leased = self._lease.renew()
                 complaint.over()
                 if leased is not None:
                     self._facts.put(leased)
-                if boot_time_s() - inventory_at >= INVENTORY_EVERY_S:
-                    inventory_at = boot_time_s()
-                    self._refresh_inventory()
             except Unavailable as error:
                 if complaint.due(str(error)):
                     log.warning("lease not renewed", error=str(error))
+            self._lease.pause()
+
+    def _watch_inventory(self) -> None:
+        complaint = Complaint()
+        while not self._stopping.wait(INVENTORY_EVERY_S):
+            try:
+                self._refresh_inventory()
+                complaint.over()
+            except Unavailable as error:
+                if complaint.due(str(error)):
+                    log.warning("inventory not told", error=str(error))
             except Conflict:
                 self._lease.hurry()  # whatever has become of us, the next answer says so
-            self._lease.pause()
 
     def _refresh_inventory(self) -> None:
         gpus = self._source.inventory()

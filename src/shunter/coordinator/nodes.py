@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from shunter.coordinator.follower import Follower
 from shunter.domain.ids import NodeName
-from shunter.domain.lease import NORMAL, Check, Standing, Watch
+from shunter.domain.lease import NORMAL, Check, Standing, Watch, fastest
 from shunter.domain.node import SILENT_AFTER_MS
 from shunter.errors import StaleLeader
 from shunter.runtime.process import boot_time_s
@@ -47,8 +47,10 @@ class NodeWatch:
         """Look at all nodes, and take the jobs of lost ones off them. Return whether a pass may find something new."""
         seen = self._store.run(leases.watch(self._keys))
         now_s = boot_time_s()  # after the answer: every renewal in it was written before
-        watch = replace(self._watch, terms=seen.terms, ready_run=self._watch.ready_run or seen.ready_run)
-        self._watch, found = watch.check(now_s, seen.run_id, seen.marks, seen.unfenced)
+        watch = replace(
+            self._watch, terms=fastest(seen.terms.values()), ready_run=self._watch.ready_run or seen.ready_run
+        )
+        self._watch, found = watch.check(now_s, seen.run_id, seen.marks, seen.unfenced, seen.terms)
         if self._watch.ready_run != seen.ready_run and not found.behind:
             self._must(self._store.run(leases.ready(self._keys, self._leadership, seen.run_id)))
         caught_up = bool(self.behind) and not found.behind

@@ -63,13 +63,16 @@ class LeaseTerms(Struct, frozen=True):
 
 NORMAL: Final = LeaseTerms(2.0, 20.0, 30.0, 1.0)
 FAST: Final = LeaseTerms(0.5, 5.0, 8.0, 1.0)
-TERMS: Final = {"normal": NORMAL, "fast": FAST}
+RESTART: Final = LeaseTerms(2.0, 300.0, 330.0, 1.0)
+"""Of a node whose worker was asked to end: time enough to install a new version and start again."""
+
+TERMS: Final = {"normal": NORMAL, "fast": FAST, "restart": RESTART}
 """By the name that a node gives."""
 
 
-def slowest(terms: Iterable[LeaseTerms]) -> LeaseTerms:
-    """Return the terms that a leader judges nodes of all these *terms* by: nobody is lost before the fence closed."""
-    return max(terms, key=lambda one: one.requeue_after_s, default=FAST)
+def fastest(terms: Iterable[LeaseTerms]) -> LeaseTerms:
+    """Return the terms by which a leader of nodes with all these *terms* tells that nobody renews."""
+    return min(terms, key=lambda one: one.fence_after_s, default=NORMAL)
 
 
 def check_terms(terms: LeaseTerms) -> None:
@@ -279,9 +282,18 @@ class Watch(Struct, frozen=True):
     sightings: dict[NodeName, Sighting] = {}
 
     def check(
-        self, now_s: float, run_id: str, marks: Mapping[NodeName, Mark], unfenced: Iterable[NodeName]
+        self,
+        now_s: float,
+        run_id: str,
+        marks: Mapping[NodeName, Mark],
+        unfenced: Iterable[NodeName],
+        terms: Mapping[NodeName, LeaseTerms] | None = None,
     ) -> tuple[Watch, Check]:
-        """Take what was read. *now_s* must be read after the answer came: each mark was written before it."""
+        """Take what was read. *now_s* must be read after the answer came: each mark was written before it.
+
+        *terms* are those that nodes are judged by, where they are not the watch's own: written with the mark, they are
+        never faster than what the keeper goes by.
+        """
         known = self.sightings if run_id == self.run_id else {}
         moved = any(node not in known or known[node].mark != mark for node, mark in marks.items())
         silent_s = now_s - self.moved_s
@@ -292,15 +304,20 @@ class Watch(Struct, frozen=True):
         if run_id == self.ready_run:
             behind = frozenset()
         after = Watch(self.terms, run_id if not behind else self.ready_run, run_id, now_s, moved_s, sightings)
-        return after, after._found(frozenset(unfenced), behind)
+        return after, after._found(frozenset(unfenced), behind, terms or {})
 
-    def _found(self, unfenced: frozenset[NodeName], behind: frozenset[NodeName]) -> Check:
+    def _found(
+        self, unfenced: frozenset[NodeName], behind: frozenset[NodeName], terms: Mapping[NodeName, LeaseTerms]
+    ) -> Check:
         silent_s = {node: self.checked_s - one.since_s for node, one in self.sightings.items()}
-        standing = {node: self._standing(node in unfenced, age_s) for node, age_s in silent_s.items()}
+        standing = {
+            node: self._standing(node in unfenced, age_s, terms.get(node, self.terms))
+            for node, age_s in silent_s.items()
+        }
         return Check(standing, silent_s, behind)
 
-    def _standing(self, unfenced: bool, silent_s: float) -> Standing:
-        if silent_s < self.terms.requeue_after_s:
+    def _standing(self, unfenced: bool, silent_s: float, terms: LeaseTerms) -> Standing:
+        if silent_s < terms.requeue_after_s:
             return Standing.WAITING
         if unfenced:
             return Standing.UNFENCED

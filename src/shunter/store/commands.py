@@ -204,9 +204,7 @@ def next_incarnation(keys: Keys) -> Command[Incarnation]:
     return call("incarnate", [keys.meta], [1], lambda number: Incarnation(f"{int(number):010d}"))
 
 
-def register(
-    keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker: str = "", terms: str = "normal"
-) -> Command[None]:
+def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker: str = "") -> Command[None]:
     """Join, or report a changed inventory. *worker* is a random token, new for each joining.
 
     The command raises Conflict if another host uses the name, or a later start registered.
@@ -231,7 +229,7 @@ def register(
     names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name), keys.queues]
     names.append(keys.renewals)
     args: list[Arg] = [node.name, node.incarnation, host, codec.write_node(node), replace_after_ms, EVENTS_KEPT]
-    args += worker or node.incarnation, terms
+    args.append(worker or node.incarnation)
     return call("register", names, args, parse)
 
 

@@ -1,7 +1,7 @@
 """Leases in the store: what nodes renew, what the leader watches, and what takes a lost node's jobs off it.
 
 The rules that these scripts are part of are `domain.lease`'s. A renewal is stored as `TOKEN NUMBER DONE TERMS`: the
-mark of `domain.lease`, and by which terms the node's deadline was counted.
+mark of `domain.lease`, and by which terms the leader is to judge the node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.domain.job import Job
-from shunter.domain.lease import TERMS, Answer, Granted, LeaseTerms, Lost, Mark, Old, Renewal, Stale, slowest
+from shunter.domain.lease import TERMS, Answer, Granted, LeaseTerms, Lost, Mark, Old, Renewal, Stale
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.domain.phase import HOLDS_GPUS
 from shunter.domain.retry import on_lost
@@ -39,7 +39,7 @@ class Seen(Struct, frozen=True):
     run_id: str
     at_ms: int
     marks: dict[NodeName, Mark]
-    terms: LeaseTerms
+    terms: dict[NodeName, LeaseTerms]
     unfenced: frozenset[NodeName]
     seen_ms: dict[NodeName, int]
     ready_run: str
@@ -57,7 +57,11 @@ def renew(
     keys: Keys, node: NodeName, incarnation: Incarnation, worker: str, asked: Renewal,
     *, terms: str = "normal", unfenced: bool = False,
 ) -> Command[Renewed]:  # fmt: skip
-    """Ask for the lease. *worker* is the token of the registration, *unfenced*: the node shall run without deadline."""
+    """Ask for the lease. *worker* is the token of the registration, *unfenced*: the node shall run without deadline.
+
+    *terms* count from the first renewal on that says that an answer was carried out: until then the keeper may go by a
+    deadline that an earlier worker gave it, and the node is judged by the terms of that one.
+    """
 
     def parse(reply: Any) -> Renewed:
         if reply[0] != b"ok":
@@ -82,7 +86,7 @@ def watch(keys: Keys) -> Command[Seen]:
             run_id.decode(),
             int(at_ms),
             {node: Mark(token, int(number), int(done)) for node, (token, number, done, _) in fields.items()},
-            slowest(TERMS[terms] for *_, terms in fields.values() if terms in TERMS),
+            {node: TERMS[terms] for node, (*_, terms) in fields.items() if terms in TERMS},
             frozenset(NodeName(node.decode()) for node in unfenced)
             # Terms of a later version: nobody here can say when such a node has frozen its jobs.
             | {node for node, (*_, terms) in fields.items() if terms not in TERMS},

@@ -11,7 +11,9 @@ from shunter.domain.ids import NodeName
 from shunter.domain.lease import (
     FAST,
     NORMAL,
+    RESTART,
     SETTLE_S,
+    TERMS,
     Granted,
     Lease,
     LeaseTerms,
@@ -22,6 +24,7 @@ from shunter.domain.lease import (
     Standing,
     Watch,
     check_terms,
+    fastest,
     renewed,
     to_end,
 )
@@ -34,6 +37,7 @@ N1, N2 = NodeName("n1"), NodeName("n2")
 def test_shipped_terms_are_right_and_retries_settle() -> None:
     check_terms(NORMAL)
     check_terms(FAST)
+    check_terms(RESTART)
     assert backoff_s(0) >= SETTLE_S
 
 
@@ -142,3 +146,21 @@ def test_after_a_restart_of_the_store_each_node_carries_out_an_answer_first() ->
     again = replace(watch, ready_run="old").sightings[N1]
     assert replace(again, mark=Mark("v", 0)).caught_up is False
     assert replace(again, mark=Mark("v", 2, 1)).caught_up
+
+
+def test_each_node_is_judged_by_its_own_terms() -> None:
+    marks = {NodeName(name): Mark(name) for name in ("normal", "fast", "restart", "renews")}
+    terms = {NodeName(name): TERMS[name] for name in ("normal", "fast", "restart")}
+    watch, _ = Watch(FAST, ready_run="r").check(0.0, "r", marks, (), terms)
+    lost: dict[str, float] = {}
+    for step in range(1, 700):
+        marks[NodeName("renews")] = Mark("renews", step)
+        watch, found = watch.check(step / 2, "r", marks, (), terms)
+        for node in found.lost:
+            lost.setdefault(node, step / 2)
+    assert lost == {name: TERMS[name].requeue_after_s for name in ("normal", "fast", "restart")}
+
+
+def test_that_nobody_renews_is_told_by_the_fastest_terms() -> None:
+    assert fastest([NORMAL, FAST, RESTART]) is FAST
+    assert fastest([]) is NORMAL

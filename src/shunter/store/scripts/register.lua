@@ -2,7 +2,7 @@
 -- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream, 5 held set of the node, 6 queues set,
 --       7 renewals hash
 -- ARGV: 1 node, 2 incarnation, 3 host identity, 4 node JSON, 5 ms after which a silent host may be replaced, 6 events to keep,
---       7 token of this registration, 8 name of its lease terms
+--       7 token of this registration
 -- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately,
 --         {'holds', host, jobs} if it is silent and still has jobs; {'stale'} if a later
 --         incarnation on this host registered since (only for a change of inventory), or this one was declared lost.
@@ -26,8 +26,8 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 redis.call('HSET', KEYS[3], ARGV[1], string.format('%d', now))
-local token = string.match(redis.call('HGET', KEYS[7], ARGV[1]) or '', '^(%S+) ')
-if token ~= ARGV[7] then redis.call('HSET', KEYS[7], ARGV[1], ARGV[7] .. ' 0 0 ' .. ARGV[8]) end
+local token, terms = string.match(redis.call('HGET', KEYS[7], ARGV[1]) or '', '^(%S+) %d+ %d+ (%S+)$')
+if token ~= ARGV[7] then redis.call('HSET', KEYS[7], ARGV[1], ARGV[7] .. ' 0 0 ' .. (terms or 'normal')) end
 redis.call('SADD', KEYS[6], ARGV[1] .. ' ' .. ARGV[2])
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'k', 'node_joined', 'n', ARGV[1], 'v', ARGV[4])
 return {'ok'}

@@ -10,7 +10,7 @@ local at = redis.call('HGET', KEYS[1], ARGV[1])
 local incarnation = at and string.match(at, '^(%S+) ')
 if incarnation == '-' .. ARGV[2] then return {'lost'} end
 if incarnation ~= ARGV[2] then return {'stale'} end
-local token, number = string.match(redis.call('HGET', KEYS[5], ARGV[1]) or '', '^(%S+) (%d+) ')
+local token, number, before = string.match(redis.call('HGET', KEYS[5], ARGV[1]) or '', '^(%S+) (%d+) %d+ (%S+)$')
 if token == ARGV[3] and tonumber(number) >= tonumber(ARGV[4]) then return {'old'} end
 local record = redis.call('HGET', KEYS[6], ARGV[1]) or ''
 local unfenced = ARGV[8] == '1' or redis.call('HLEN', KEYS[7]) == 1
@@ -20,7 +20,8 @@ if unfenced and record == '' then
 elseif not unfenced and ARGV[7] == '1' then
   redis.call('HDEL', KEYS[6], ARGV[1])
 end
-redis.call('HSET', KEYS[5], ARGV[1], table.concat({ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, ' '))
+local terms = ARGV[5] == '0' and before or ARGV[6] -- its keeper may still go by an earlier worker's deadline
+redis.call('HSET', KEYS[5], ARGV[1], table.concat({ARGV[3], ARGV[4], ARGV[5], terms}, ' '))
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000)))
 local answer = {'ok', unfenced and record or ''}
