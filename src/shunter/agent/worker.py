@@ -157,7 +157,7 @@ class NodeAgent:
         self._keeper.close()
 
     def _hold(self) -> None:
-        """Ask for a longer lease, for this worker is being restarted. Without one, jobs freeze when the last is over."""
+        """Ask for a longer lease: this worker is being restarted. Without one, jobs freeze when the last is over."""
         try:
             leased = self._lease.renew(restart=True)
         except (Superseded, DeclaredLost, Unavailable) as error:

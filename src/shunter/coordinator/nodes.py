@@ -11,15 +11,19 @@ import structlog
 from msgspec.structs import replace
 
 from shunter.coordinator.follower import Follower
-from shunter.domain.ids import NodeName
+from shunter.domain.ids import JobId, NodeName
+from shunter.domain.job import Job
 from shunter.domain.lease import NORMAL, Check, Standing, Watch, fastest
 from shunter.domain.node import SILENT_AFTER_MS
 from shunter.errors import StaleLeader
+from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
-from shunter.store import commands, leases
+from shunter.store import commands, leases, lenient
+from shunter.store.codec import Record
 from shunter.store.commands import Leadership
 from shunter.store.keys import Keys
 from shunter.store.leases import Seen
+from shunter.store.lenient import Unreadable
 from shunter.store.redis import Store
 
 log = structlog.get_logger("coordinator")
@@ -35,6 +39,7 @@ class NodeWatch:
         self._name = name
         self._watch = Watch(NORMAL)
         self._said: dict[NodeName, Standing] = {}
+        self._complaint = Complaint()
         self.behind: frozenset[NodeName] = frozenset()
         """Nodes that have not obeyed an answer since the store began to run: nothing may be placed until they have."""
 
@@ -83,16 +88,16 @@ class NodeWatch:
     def _lose(self, node: NodeName, silent_s: float, seen: Seen, follower: Follower) -> None:
         why = f"node {node} was lost: silent for {silent_s:.0f} s"
         ids = self._store.run(commands.held(self._keys, node))
-        jobs, records = (
-            self._store.run_all(commands.jobs(self._keys, ids), commands.records(self._keys, ids)) if ids else ((), ())
-        )
-        moves = leases.moves_of_lost(zip(jobs, records, strict=True), node, why, at_s=time.time(), by=self._name)
-        answer = self._store.run(
-            leases.lose(
-                self._keys, self._leadership, node, why, len(ids), moves,
-                run_id=seen.run_id, renewal=seen.written[node],
-            )
-        )  # fmt: skip
+        found = self._read(ids)
+        unread = [job_id for job_id, pair in zip(ids, found, strict=True) if pair is None]
+        if unread and self._complaint.due(f"{node} {unread[0]}"):
+            log.error("a node is lost, but one of its jobs cannot be read", node=node, job=unread[0])
+        if unread:
+            return
+        pairs = [pair for pair in found if pair is not None]
+        moves = leases.moves_of_lost(pairs, node, why, at_s=time.time(), by=self._name)
+        stands = {"run_id": seen.run_id, "renewal": seen.written[node]}
+        answer = self._store.run(leases.lose(self._keys, self._leadership, node, why, len(ids), moves, **stands))
         self._must(answer != "stale")
         log.warning("node lost", node=node, silent_s=round(silent_s, 1), jobs=len(ids), answer=answer)
         if answer == "ok":
@@ -100,6 +105,16 @@ class NodeWatch:
                 job = follower.view.jobs.get(made.job_id)
                 if job is not None:
                     follower.put(job, made.after)
+
+    def _read(self, ids: list[JobId]) -> list[tuple[Job | None, Record | None] | None]:
+        """Return the jobs *ids* and where they are; None for what cannot be read."""
+        if not ids:
+            return []
+        jobs, records = self._store.run_all(lenient.jobs(self._keys, ids), lenient.records(self._keys, ids))
+        return [
+            None if isinstance(job, Unreadable) or isinstance(record, Unreadable) else (job, record)
+            for job, record in zip(jobs, records, strict=True)
+        ]
 
     def _must(self, leads: bool) -> None:
         if not leads:
