@@ -44,7 +44,8 @@ def status(as_json: bool) -> None:
     """Show who leads, since when, and how old nodes' leases are.
 
     A node that has not renewed for 20 s (fast: 5 s) has frozen its jobs; after 30 s (8 s) it is lost, and they run
-    elsewhere. An unfenced one never freezes, and only `shunter node lost` gives it up.
+    elsewhere. One whose worker was asked to end (restart) has 300 s and 330 s. An unfenced one never freezes, and only
+    `shunter node lost` gives it up.
 
     \b
     Example:  shunter coordinator status

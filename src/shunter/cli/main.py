@@ -56,7 +56,7 @@ Exit codes:
     5  wrong or missing token
     6  the state of the thing does not allow it
     7  the server cannot be reached; try again
-  124  `wait --timeout` ran out
+  124  `wait --timeout` or `node drain --timeout` ran out
   130  Ctrl-C
 `submit --follow` and `wait` exit with the job's own status (128 + N: killed by signal N).
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from typing import Final
@@ -10,10 +11,10 @@ import click
 
 from shunter.cli.connect import connect
 from shunter.cli.lazy import Lazy, LazyGroup
-from shunter.cli.options import json_option
+from shunter.cli.options import duration, json_option
 from shunter.cli.output import print_json
 from shunter.cli.table import Cell, Column, render, terminal_width
-from shunter.domain.duration import format_duration
+from shunter.domain.duration import format_duration, parse_duration
 from shunter.domain.report import NodeView
 
 LOOK_EVERY_S: Final = 1.0
@@ -143,14 +144,17 @@ def uncordon(name: str) -> None:
 @click.command(short_help="Give a node no new work, and wait until it is empty.")
 @click.argument("name")
 @click.option("--reason", default="", metavar="TEXT", help="Why; `shunter nodes` shows it.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer (default: for ever).")
-def drain(name: str, reason: str, timeout: float | None) -> None:
+@click.option(
+    "--timeout", type=duration("timeout"), metavar="10m", help="Wait no longer (exit 124); it stays cordoned."
+)
+def drain(name: str, reason: str, timeout: str | None) -> None:
     """Give a node no new work, and wait until what runs there has ended. Exit code 124: it had not in time.
 
     \b
     Example:  shunter node drain n1 --reason 'new driver'
     """
-    until_s = None if timeout is None else time.monotonic() + timeout
+    within_s = math.inf if timeout is None else parse_duration(timeout, field="timeout")
+    until_s = time.monotonic() + within_s
     told: tuple[int, ...] = ()
     with connect() as client:
         view = client.cordon(name, reason)
@@ -158,10 +162,15 @@ def drain(name: str, reason: str, timeout: float | None) -> None:
             if view.jobs != told:
                 told = view.jobs
                 click.echo(f"{name} still runs {', '.join(f'job {id}' for id in told)}", err=True)
-            if until_s is not None and time.monotonic() >= until_s:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                click.echo(f"shunter: {name} is not empty yet; it stays cordoned", err=True)
                 raise click.exceptions.Exit(124)
-            time.sleep(LOOK_EVERY_S)
-            view = next((one for one in client.nodes() if one.node.name == name), view)
+            time.sleep(min(LOOK_EVERY_S, left_s))
+            found = next((one for one in client.nodes() if one.node.name == name), None)
+            if found is None:
+                break  # it has left
+            view = found
     click.echo(f"drained {name}")
 
 
@@ -190,4 +199,4 @@ def lost(name: str, reason: str, yes: bool) -> None:
             )
         client.lose(name, reason)
     jobs = ", ".join(f"job {id}" for id in view.jobs) if view else ""
-    click.echo(f"{name} is lost{f'; {jobs} will run elsewhere' if jobs else ''}")
+    click.echo(f"{name} is lost{f'; taken off it: {jobs}' if jobs else ''}")

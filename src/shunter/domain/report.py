@@ -68,10 +68,10 @@ ENDED_STATES = frozenset(STATES[4:])
 
 class NodeView(Struct, frozen=True):
     """A node as the API answers it. *state*: ready, cordoned, silent or lost. *silent_s*: since its last renewal.
-    *lease*: by which terms it renews (normal, fast), or that it is unfenced; nothing once it was lost.
 
-    *free_gpus* counts what is left of healthy devices; it is a float where a device is partly held. *pool* is the one
-    that the node is in now: its own, else the one that the policy deals it to.
+    *lease*: by which terms it renews (normal, fast; restart: its worker was asked to end), or that it is unfenced;
+    nothing once it was lost. *free_gpus* counts what is left of healthy devices; it is a float where a device is partly
+    held. *pool* is the one that the node is in now: its own, else the one that the policy deals it to.
     """
 
     node: Node

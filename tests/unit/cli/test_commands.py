@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from shunter.domain.node import Gpu, Node
 from shunter.domain.outcome import Outcome, Result
 from shunter.domain.reason import SchedulerFails
 from shunter.domain.report import ClusterView, EventView, NodeView
-from shunter.errors import NotFound, Unauthorized
+from shunter.errors import Conflict, NotFound, Unauthorized
 from shunter.sdk.answers import CancelResult
 from tests.unit.cli.conftest import Cli
 from tests.unit.sdk.fake import FakeGateway, change, log, message, ok, one_job, refusal, stream, view
@@ -194,6 +196,99 @@ def test_cordon_and_uncordon_say_what_they_did(cli: Cli, gateway: FakeGateway) -
     assert cli("node", "uncordon", "n1").out == "uncordoned n1\n"
 
 
+def of_node(state: str, *jobs: int, silent_s: float = 0.4, lease: str = "normal") -> NodeView:
+    return NodeView(NODE, state, 1, jobs, silent_s, lease=lease)
+
+
+@pytest.fixture
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shunter.cli.nodes.LOOK_EVERY_S", 0.0)
+
+
+@pytest.mark.usefixtures("looks_at_once")
+def test_drain_waits_until_the_node_is_empty_and_says_each_change_once(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/nodes/n1/cordon", ok(of_node("cordoned", 7, 8)))
+    looks = [[of_node("cordoned", *jobs)] for jobs in ((7, 8), (8,), (8,), ())]
+    gateway.plan("GET /v1/nodes", *(ok({"nodes": views}) for views in looks))
+    ran = cli("node", "drain", "n1", "--reason", "driver")
+    assert (ran.code, ran.out) == (0, "drained n1\n")
+    assert ran.err == "n1 still runs job 7, job 8\nn1 still runs job 8\n"
+    assert gateway.requests[0].content == b'{"reason":"driver"}'
+
+
+def test_drain_of_an_empty_node_is_done_at_once(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/nodes/n1/cordon", ok(of_node("cordoned")))
+    assert cli("node", "drain", "n1") == (0, "drained n1\n", "")
+    assert gateway.requests[0].content == b"{}"
+
+
+@pytest.mark.usefixtures("looks_at_once")
+def test_drain_that_times_out_exits_124_and_the_node_stays_cordoned(
+    cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", iter(range(10, 100)).__next__)
+    gateway.plan("POST /v1/nodes/n1/cordon", ok(of_node("cordoned", 7)))
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("cordoned", 7)]}))
+    ran = cli("node", "drain", "n1", "--timeout", "2")
+    assert (ran.code, ran.out) == (124, "")
+    assert ran.err.startswith("n1 still runs job 7\n")
+    assert [request.url.path for request in gateway.requests] == ["/v1/nodes/n1/cordon", "/v1/nodes"]
+
+
+def test_drain_of_an_unknown_node_exits_4(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/nodes/n9/cordon", refusal(NotFound("node 'n9': unknown", fix="see `shunter nodes`")))
+    assert cli("node", "drain", "n9") == (4, "", "shunter: node 'n9': unknown; see `shunter nodes`\n")
+
+
+def test_resume_is_uncordon(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("POST /v1/nodes/n1/uncordon", ok(of_node("ready")))
+    assert cli("node", "resume", "n1") == (0, "uncordoned n1\n", "")
+
+
+def test_lost_asks_whether_nothing_runs_there_any_more(
+    cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("silent", 7, 8, silent_s=90.0)]}))
+    gateway.plan("POST /v1/nodes/n1/lost", ok(of_node("lost", lease="")))
+    ran = cli("node", "lost", "n1", "--reason", "burnt")
+    question, said = ran.out.split("?", 1)
+    assert question == "n1 has 2 jobs, and it renewed its lease 1m30s ago. Does nothing run there any more"
+    assert said.endswith("n1 is lost; taken off it: job 7, job 8\n")
+    assert (ran.code, gateway.requests[-1].content) == (0, b'{"reason":"burnt"}')
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_lost_does_nothing_without_a_yes(
+    cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("ready", 7)]}))
+    assert cli("node", "lost", "n1").code != 0
+    assert [request.method for request in gateway.requests] == ["GET"]
+
+
+def test_lost_with_yes_does_not_ask(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("silent")]}))
+    gateway.plan("POST /v1/nodes/n1/lost", ok(of_node("lost", lease="")))
+    assert cli("node", "lost", "n1", "--yes") == (0, "n1 is lost\n", "")
+    assert gateway.requests[-1].content == b"{}"
+
+
+def test_lost_of_an_unknown_node_asks_nothing_and_exits_4(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("ready")]}))
+    gateway.plan("POST /v1/nodes/n9/lost", refusal(NotFound("node 'n9': unknown", fix="see `shunter nodes`")))
+    assert cli("node", "lost", "n9") == (4, "", "shunter: node 'n9': unknown; see `shunter nodes`\n")
+
+
+def test_lost_of_a_node_that_is_lost_exits_6(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("lost", lease="")]}))
+    gateway.plan(
+        "POST /v1/nodes/n1/lost", refusal(Conflict("node 'n1': lost already", field="name", fix="see `shunter nodes`"))
+    )
+    assert cli("node", "lost", "n1", "--yes") == (6, "", "shunter: node 'n1': lost already; see `shunter nodes`\n")
+
+
 def test_events_json_is_one_object_a_line(cli: Cli, gateway: FakeGateway) -> None:
     kept = [EventView("1-0", 1.7e9, "submitted", job=7, text="submitted by ada"), EventView("2-0", 1.7e9, "node_lost")]
     gateway.plan("GET /v1/events", *(ok({"events": found, "last": "2-0"}) for found in (kept, [], kept, [])))
@@ -216,3 +311,54 @@ def test_cluster_says_since_when_and_why_its_scheduler_fails(cli: Cli, gateway: 
     said = f"failing since {clock(1.7e9)}, 14 times (KeyError: 'x'); nothing new starts; see the coordinator's log"
     assert f"scheduler    {said}\n" in cli("cluster").out
     assert "scheduler" not in cli("cluster").out
+
+
+LEADS = ClusterView("main", "0.1.0", "c1", 3, 2, 16, 4, 3, "7.0.15")
+
+
+def test_coordinator_status_says_who_leads_since_when_and_how_old_leases_are(cli: Cli, gateway: FakeGateway) -> None:
+    leads = msgspec.structs.replace(LEADS, leads_since_s=time.time() - 90)
+    nodes = [of_node("ready", 7, 8), of_node("silent", silent_s=25.0, lease="fast"), of_node("lost", lease="")]
+    gateway.plan("GET /v1/cluster", ok(leads))
+    gateway.plan("GET /v1/nodes", ok({"nodes": nodes}))
+    ran = cli("coordinator", "status")
+    assert ran.code == 0
+    head, table = (part.splitlines() for part in ran.out.split("\n\n"))
+    told = dict(line.split(None, 1) for line in head)
+    assert (told["leader"], told["epoch"]) == ("c1", "3")
+    assert told["since"].endswith(", 1m30s ago")
+    assert "scheduler" not in told
+    assert [line.split() for line in table] == [
+        ["NODE", "STATE", "LEASE", "RENEWED", "JOBS"],
+        ["n1", "ready", "normal", "0.4s", "ago", "2"],
+        ["n1", "silent", "fast", "25s", "ago", "0"],
+        ["n1", "lost", "none", "0.4s", "ago", "0"],
+    ]
+
+
+def test_coordinator_status_says_when_nobody_leads_and_there_are_no_nodes(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(LEADS, leader="")))
+    gateway.plan("GET /v1/nodes", ok({"nodes": []}))
+    ran = cli("coordinator", "status")
+    assert ran.code == 0
+    assert [line.split(None, 1) for line in ran.out.splitlines()] == [
+        ["leader", "nobody: nothing is placed now"],
+        ["epoch", "3"],
+    ]
+
+
+def test_coordinator_status_says_why_the_scheduler_fails(cli: Cli, gateway: FakeGateway) -> None:
+    failing = SchedulerFails(1.7e9, 14, "KeyError: 'x'")
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(LEADS, failing=failing)))
+    gateway.plan("GET /v1/nodes", ok({"nodes": []}))
+    assert f"failing since {clock(1.7e9)}, 14 times (KeyError: 'x')" in cli("coordinator", "status").out
+
+
+@pytest.mark.parametrize("leader", ["c1", ""])
+def test_coordinator_status_json_has_the_cluster_and_its_nodes(cli: Cli, gateway: FakeGateway, leader: str) -> None:
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(LEADS, leader=leader)))
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("ready", 7)]}))
+    told = json.loads(cli("coordinator", "status", "--json").out)
+    assert (told["cluster"]["leader"], told["cluster"]["leads_since_s"]) == (leader, None)
+    ((node, state, lease, jobs),) = [(n["node"]["name"], n["state"], n["lease"], n["jobs"]) for n in told["nodes"]]
+    assert (node, state, lease, jobs) == ("n1", "ready", "normal", [7])

@@ -15,9 +15,11 @@ from shunter.domain.event import (
     MemberFailed,
     Placed,
     Requeued,
+    Returned,
     Started,
     StopAsked,
 )
+from shunter.domain.ids import NodeName
 from shunter.domain.job import Job
 from shunter.domain.outcome import INFRASTRUCTURE, Exit, FailureClass, Result
 from shunter.domain.phase import (
@@ -30,7 +32,7 @@ from shunter.domain.phase import (
     StopCause,
     Stopping,
 )
-from shunter.domain.retry import BACKOFF_CAP_S, backoff_s, on_claim, on_exit, verdict
+from shunter.domain.retry import BACKOFF_CAP_S, backoff_s, on_claim, on_exit, on_lost, verdict
 from shunter.domain.transition import apply
 from tests.strategies import BRIEF, Life, lives
 from tests.unit.domain.samples import BAD, FINE, GONE, KILLED, NOT_STARTED, gang, job
@@ -165,6 +167,80 @@ def test_an_attempt_that_never_started_uses_up_retries_too() -> None:
 
 def test_backoff_doubles_up_to_its_cap() -> None:
     assert [backoff_s(retries) for retries in (0, 1, 2, 8, 9, 1_000)] == [1, 2, 4, 256, BACKOFF_CAP_S, BACKOFF_CAP_S]
+
+
+# lost nodes
+
+
+N1, N2 = NodeName("n1"), NodeName("n2")
+
+
+@pytest.mark.parametrize("claimed", [(), (0,), (0, 2), (1, 2)])
+def test_what_was_only_reserved_on_a_lost_node_goes_back_without_a_retry(claimed: tuple[int, ...]) -> None:
+    phase = Reserved(2, TRIO, 4.0, claimed=claimed, retries=1)
+    event = on_lost(job(nodes=3, max_retries=1), phase, N2, GONE, by="c")
+    assert event == Returned(GONE.ended_s, "c", GONE.message)
+    after = apply(phase, event)
+    assert isinstance(after, Queued)
+    assert (after.retries, after.past) == (1, ())
+
+
+def test_what_ran_on_a_lost_node_is_retried() -> None:
+    event = on_lost(job(), Running(1, SOLO, 5.0), N1, GONE, by="c")
+    assert isinstance(event, Requeued)
+    assert (event.at_s, event.by, event.not_before_s) == (GONE.ended_s, "c", GONE.ended_s + 1.0)
+    assert (event.outcome.failure, event.outcome.message) == (FailureClass.NODE_LOST, GONE.message)
+
+
+@pytest.mark.parametrize(("max_retries", "retries"), [(0, 0), (3, 3)])
+def test_what_ran_on_a_lost_node_and_has_no_retries_left_ends_as_lost(max_retries: int, retries: int) -> None:
+    event = on_lost(job(max_retries=max_retries), Running(4, SOLO, 5.0, retries=retries), N1, GONE, by="c")
+    assert isinstance(event, Exited)
+    assert (event.outcome.result, event.outcome.failure) == (Result.LOST, FailureClass.NODE_LOST)
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+def test_a_cancelled_attempt_on_a_lost_node_ends_as_cancelled(retries: int) -> None:
+    phase = Stopping(1, SOLO, 5.0, StopCause.CANCELLED, 6.0, retries=retries)
+    event = on_lost(job(), phase, N1, GONE, by="c")
+    assert isinstance(event, Exited)
+    assert event.outcome.result is Result.CANCELLED
+
+
+def test_a_lost_node_fails_the_running_gang_for_the_member_that_it_had() -> None:
+    assert on_lost(job(nodes=3), running(), N2, GONE, by="c") == MemberFailed(GONE.ended_s, "c", 1, GONE)
+    assert on_lost(job(nodes=3), running((0, FINE)), N2, GONE, by="c") == MemberFailed(GONE.ended_s, "c", 1, GONE)
+
+
+def test_a_gang_that_stops_already_only_notes_a_lost_member() -> None:
+    assert on_lost(job(nodes=3), stopping((0, BAD)), N2, GONE, by="c") == MemberExited(GONE.ended_s, "c", 1, GONE)
+
+
+@pytest.mark.parametrize("exit", [FINE, BAD])
+def test_a_member_that_had_ended_before_its_node_was_lost_needs_nothing(exit: Exit) -> None:
+    assert on_lost(job(nodes=3), stopping((1, exit)), N2, GONE, by="c") is None
+    assert on_lost(job(nodes=3), running((1, FINE), (0, FINE)), N2, GONE, by="c") is None
+
+
+def test_the_last_member_of_a_gang_is_lost() -> None:
+    event = on_lost(job(nodes=3), running((0, FINE), (2, FINE)), N2, GONE, by="c")
+    assert isinstance(event, Requeued)
+    assert event.outcome.message == f"member 1 on n2: {GONE.message}"
+    failed_itself = on_lost(job(nodes=3), stopping((0, BAD), (2, KILLED)), N2, GONE, by="c")
+    assert isinstance(failed_itself, Exited)
+    assert failed_itself.outcome.code == 3
+
+
+def test_a_gang_whose_nodes_are_lost_one_by_one_is_requeued_once() -> None:
+    phase: Phase = running()
+    for name in ("n3", "n1", "n2"):
+        assert isinstance(phase, Running | Stopping)
+        event = on_lost(job(nodes=3), phase, NodeName(name), GONE, by="c")
+        assert event is not None
+        phase = apply(phase, event)
+    assert isinstance(phase, Queued)
+    assert phase.retries == 1
+    assert [past.outcome.message for past in phase.past] == [f"member 2 on n3: {GONE.message}"]
 
 
 # cancels
