@@ -166,7 +166,6 @@ class Scene:
 
 
 # the rows: each makes one fault, undoes it, and returns the seconds that it measured
-
 Run = Callable[[Scene], float]
 Deed = Callable[[World, str], object]
 
@@ -287,9 +286,8 @@ class Row(NamedTuple):
         return self.aim_s[lease == "fast"]
 
 
-LOST: Final = (35.0, 10.0)
-SOON: Final = (10.0, 10.0)
-LEADER: Final = (5.0, 5.0)
+LEASES: Final = ("normal", "fast")
+LOST, SOON, LEADER = (35.0, 10.0), (10.0, 10.0), (5.0, 5.0)
 ROWS: Final[dict[str, Row]] = {
     "node-killed": Row(elsewhere(World.kill_node, World.start_role), LOST, 20, 1),
     "worker-restarted": Row(worker_restarted, (3.0, 3.0), 20, 0),
@@ -356,9 +354,7 @@ def measure(name: str, world: World, times: Times, repeat: int) -> list[Tally]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--row", "rows", multiple=True, type=click.Choice(list(ROWS)), help="Only this one; may be repeated.")
 @click.option("--repeat", type=AT_LEAST_ONE, help="Repetitions of each row (default: 20, of long ones 3).")
-@click.option(
-    "--lease", type=click.Choice(["normal", "fast"]), default="normal", show_default=True, help="The nodes' terms."
-)
+@click.option("--lease", type=click.Choice(LEASES), default="normal", show_default=True, help="The nodes' terms.")
 @click.option("--cut", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that cuts last.")
 @click.option("--outage", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds without Redis.")
 @click.option("--slow", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of a slow Redis.")
