@@ -6,9 +6,9 @@ is gone afterwards, whatever happens.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 import psutil
 
 from benchmarks.output import BenchmarkFailed
+from benchmarks.slow_proxy import REDIS_PORT, SLOW_PORT
 from shunter.domain.ids import NodeName
 from shunter.domain.lease import Mark
 from shunter.errors import ShunterError, Unavailable
@@ -48,8 +49,6 @@ ENOUGH_S: Final = 90.0
 """How long anything may take before a row fails for it."""
 
 GATEWAY_PORT: Final = 8470
-REDIS_PORT, SLOW_PORT = 6379, 6380
-SLOW_S: Final = 5.0
 
 _worlds = count(1)
 
@@ -71,8 +70,7 @@ class World:
         self.nodes = [f"n{index}" for index in range(1, NODES + 1)]
         self.spares = [f"n{index}" for index in range(NODES + 1, NODES + 1 + spare)]
         self.roles: dict[str, subprocess.Popen[bytes]] = {}
-        self._tag = f"sh-{os.getpid()}"
-        self._bridge = f"sh{os.getpid()}"
+        self._bridge = _bridge_of(os.getpid())
         self._net = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
         self._places = {name: index for index, name in enumerate([REDIS, CONTROL, *self.nodes, *self.spares], 1)}
         self._delay = self.home / "delay"
@@ -83,6 +81,7 @@ class World:
     # up and down
 
     def start(self) -> None:
+        sweep_the_dead()
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("addr", "add", f"{self._net}.254/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
@@ -90,7 +89,7 @@ class World:
             self._wire(name)
         self.start_redis()
         if self.slow:
-            self._spawn("proxy", REDIS, [sys.executable, "-m", "benchmarks.fault_world", str(self._delay)])
+            self._spawn("proxy", REDIS, [sys.executable, "-m", "benchmarks.slow_proxy", str(self._delay)])
         self.store = Store(f"redis://{self.address(REDIS)}:{REDIS_PORT}/0")
         for name in ("c1", "c2"):
             self.start_role(name)
@@ -118,18 +117,10 @@ class World:
             self.client.close()
             self.store.close()
         nodes = [*self.nodes, *self.spares]
-        ours = self.members().union(*map(self.whole_node, nodes))
         for name in self.roles:
             self.kill(name)
         _kill(map(self.keeper, nodes))  # their guardians end the rest, and take the cgroups away
-        deadline = time.monotonic() + 3.0
-        while (left := [pid for pid in ours if _alive(pid)]) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        _kill(left)
-        for name in self._places:
-            _ip("link", "del", self._port(name), must=False)
-            _ip("netns", "del", self.space(name), must=False)
-        _ip("link", "del", self._bridge, must=False)
+        sweep(os.getpid(), patience_s=3.0)
         shutil.rmtree(self.home, ignore_errors=True)
 
     # roles
@@ -245,7 +236,7 @@ class World:
     # the network
 
     def space(self, name: str) -> str:
-        return f"{self._tag}-{name}"
+        return f"{_spaces_of(os.getpid())}{name}"
 
     def address(self, name: str) -> str:
         return f"{self._net}.{self._places[name]}"
@@ -342,10 +333,42 @@ def _ip(*arguments: str, must: bool = True) -> None:
         raise BenchmarkFailed(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
-def _alive(pid: int) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
+def _spaces_of(pid: int) -> str:
+    """Return how the names of the namespaces begin that process *pid* made."""
+    return f"sh-{pid}-"
+
+
+def _bridge_of(pid: int) -> str:
+    return f"sh{pid}"
+
+
+def sweep(pid: int, patience_s: float = 0.0) -> None:
+    """Take away the network that process *pid* made, once nothing runs in it or, after *patience_s*, by force."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.splitlines()
+    spaces = [line.split()[0] for line in listed if line.startswith(_spaces_of(pid))]
+    deadline = time.monotonic() + patience_s
+    while (left := _inside(spaces)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    _kill(left)
+    for space in spaces:
+        _ip("link", "del", f"{_bridge_of(pid)}{space.removeprefix(_spaces_of(pid))}", must=False)
+        _ip("netns", "del", space, must=False)
+    _ip("link", "del", _bridge_of(pid), must=False)
+
+
+def sweep_the_dead() -> None:
+    """Do so for every process that made such a network and is no more: it was killed."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    for pid in {int(found) for found in re.findall(r"^sh-(\d+)-", listed, re.MULTILINE)}:
+        if not psutil.pid_exists(pid):
+            sweep(pid)
+
+
+def _inside(spaces: Iterable[str]) -> list[int]:
+    """Return the processes in these network namespaces."""
+    texts = [subprocess.run(["ip", "netns", "pids", space], capture_output=True, text=True, check=False).stdout
+             for space in spaces]  # fmt: skip
+    return [int(pid) for text in texts for pid in text.split()]
 
 
 def _kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
@@ -353,47 +376,3 @@ def _kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-
-
-# the proxy, a process of its own in Redis' namespace
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Path | None) -> None:
-    """Pass on what *reader* has; while there is a file *delay* each piece SLOW_S late, in order."""
-    pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-
-    async def read() -> None:
-        data = b"-"
-        while data:
-            try:
-                data = await reader.read(1 << 16)
-            except OSError:
-                data = b""
-            late_s = SLOW_S if delay is not None and delay.exists() else 0.0
-            pieces.put_nowait((time.monotonic() + late_s, data))
-
-    reading = asyncio.create_task(read())
-    with contextlib.suppress(OSError):
-        while (piece := await pieces.get())[1]:
-            await asyncio.sleep(max(piece[0] - time.monotonic(), 0.0))
-            writer.write(piece[1])
-            await writer.drain()
-    reading.cancel()
-    writer.close()
-
-
-async def _proxy(delay: Path) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            there, back = await asyncio.open_connection("127.0.0.1", REDIS_PORT)
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(_pump(reader, back, None), _pump(there, writer, delay), return_exceptions=True)
-
-    async with await asyncio.start_server(serve, "0.0.0.0", SLOW_PORT) as server:
-        await server.serve_forever()
-
-
-if __name__ == "__main__":
-    asyncio.run(_proxy(Path(sys.argv[1])))

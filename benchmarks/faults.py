@@ -89,7 +89,7 @@ class Tally(NamedTuple):
     requeues: int
 
 
-Times = NamedTuple("Times", [("cut_s", float), ("outage_s", float), ("slow_s", float)])  # noqa: UP014
+Times = NamedTuple("Times", [("cut_s", float), ("outage_s", float), ("slow_s", float), ("away_s", float)])  # noqa: UP014
 
 
 class Scene:
@@ -291,18 +291,18 @@ LOST, SOON, LEADER = (35.0, 10.0), (10.0, 10.0), (5.0, 5.0)
 ROWS: Final[dict[str, Row]] = {
     "node-killed": Row(elsewhere(World.kill_node, World.start_role), LOST, 20, 1),
     "worker-restarted": Row(worker_restarted, (3.0, 3.0), 20, 0),
-    "worker-stopped": Row(elsewhere(World.freeze, World.revive), LOST, 20, 1),
-    "worker-killed": Row(elsewhere(World.kill, World.revive), LOST, 20, 1),
+    "worker-stopped": Row(elsewhere(World.freeze, World.revive, 1, "away_s"), LOST, 3, 1),
+    "worker-killed": Row(elsewhere(World.kill, World.revive, 1, "away_s"), LOST, 3, 1),
     "keeper-killed": Row(elsewhere(World.kill_keeper, None), SOON, 20, 1),
     "leader-killed": Row(leader_away(World.kill), LEADER, 20, 0),
     "leader-stopped": Row(leader_away(World.freeze), LEADER, 20, 0),
-    "cut-one": Row(elsewhere(World.cut, World.mend, 1, "cut_s"), LOST, 20, 1),
-    "cut-one-out": Row(elsewhere(World.cut_out, World.mend, 1, "cut_s"), LOST, 20, 1),
-    "cut-one-in": Row(elsewhere(World.cut_in, World.mend, 1, "cut_s"), LOST, 20, 1),
-    "cut-two": Row(elsewhere(World.cut, World.mend, 2, "cut_s"), LOST, 20, 2),
-    "cut-two-out": Row(elsewhere(World.cut_out, World.mend, 2, "cut_s"), LOST, 20, 2),
-    "cut-two-in": Row(elsewhere(World.cut_in, World.mend, 2, "cut_s"), LOST, 20, 2),
-    "all-links-down": Row(standstill(World.cut_all, World.mend_all), SOON, 20, 0),
+    "cut-one": Row(elsewhere(World.cut, World.mend, 1, "cut_s"), LOST, 3, 1),
+    "cut-one-out": Row(elsewhere(World.cut_out, World.mend, 1, "cut_s"), LOST, 3, 1),
+    "cut-one-in": Row(elsewhere(World.cut_in, World.mend, 1, "cut_s"), LOST, 3, 1),
+    "cut-two": Row(elsewhere(World.cut, World.mend, 2, "cut_s"), LOST, 3, 2),
+    "cut-two-out": Row(elsewhere(World.cut_out, World.mend, 2, "cut_s"), LOST, 3, 2),
+    "cut-two-in": Row(elsewhere(World.cut_in, World.mend, 2, "cut_s"), LOST, 3, 2),
+    "all-links-down": Row(standstill(World.cut_all, World.mend_all), SOON, 3, 0),
     "redis-silent": Row(standstill(lambda world: world.cut(REDIS), World.mend_all, "outage_s"), SOON, 3, 0),
     "redis-refusing": Row(standstill(World.stop_redis, World.start_redis, "outage_s"), SOON, 3, 0),
     "redis-slow": Row(standstill(World.slow_down, World.speed_up, "slow_s"), SOON, 3, 0, slow=True),
@@ -358,6 +358,9 @@ def measure(name: str, world: World, times: Times, repeat: int) -> list[Tally]:
 @click.option("--cut", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds that cuts last.")
 @click.option("--outage", type=click.FloatRange(min=1), default=600.0, show_default=True, help="Seconds without Redis.")
 @click.option("--slow", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of a slow Redis.")
+@click.option(
+    "--away", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds without a worker."
+)
 @click.option("--json", "--json-file", "json_file", type=click.Path(dir_okay=False, writable=True), help="Also here.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Copy the logs of a failed row here.")
 @click.option(
@@ -365,7 +368,7 @@ def measure(name: str, world: World, times: Times, repeat: int) -> list[Tally]:
     show_default=True, help="Where the clusters' temporary homes are made.",
 )  # fmt: skip
 def main(
-    rows: tuple[str, ...], repeat: int | None, lease: str, cut: float, outage: float, slow: float,
+    rows: tuple[str, ...], repeat: int | None, lease: str, cut: float, outage: float, slow: float, away: float,
     json_file: str | None, logs: Path | None, folder: Path,
 ) -> None:  # fmt: skip
     """Measure how long jobs stand still in each fault, and check that none runs twice at once, is lost or ended."""
@@ -378,7 +381,7 @@ def main(
         say(f"{name}: starting a cluster")
         try:
             with world_of(World(folder, lease, slow=row.slow, spare=row.spare), logs) as world:
-                tallies = measure(name, world, Times(cut, outage, slow), repeat or row.repeat)
+                tallies = measure(name, world, Times(cut, outage, slow, away), repeat or row.repeat)
         except (BenchmarkFailed, ShunterError) as error:
             found[name] = str(error)
             problems.append(f"{name}: {error}")
