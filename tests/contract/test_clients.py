@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -162,6 +163,27 @@ def test_both_clients_say_unavailable_when_the_server_does_not_answer_in_time(si
     store.close()
     with pytest.raises(Unavailable, match="redis: cannot be reached"):
         asyncio.run(run_async(silent, asked, timeout_s=0.05))
+
+
+def test_a_connection_that_has_ended_unnoticed_is_unavailable_once(cluster: Cluster) -> None:
+    """As after an outage that the kernel has given up on: uvloop, which the gateway runs on, calls it RuntimeError."""
+    asked = commands.active_count(cluster.keys)
+
+    async def lose_one() -> int:
+        store = AsyncStore(cluster.store.url)
+        await store.run(asked)
+        (connection,) = store._client.connection_pool._available_connections
+        for run in (store.run, store.run_all):
+            connection._writer.transport.abort()
+            with pytest.raises(Unavailable, match="redis: cannot be reached"):
+                await run(asked)
+            await run(asked)
+            (connection,) = store._client.connection_pool._available_connections
+        answer = await store.run(asked)
+        await store.close()
+        return answer
+
+    assert uvloop.run(lose_one()) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ replaced when they are taken from the pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -105,6 +106,20 @@ def _whose(error: RedisError) -> _Foreign | None:
     return _Foreign(identity) if first == "FOREIGN" else None
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise what is ours in place of what the client raises."""
+    try:
+        yield
+    except RedisError as error:
+        raise _whose(error) or translate(error) from error
+    except RuntimeError as error:
+        # uvloop's word for a connection that the kernel has given up meanwhile; asyncio's own loop says OSError.
+        if "handler is closed" not in str(error):
+            raise
+        raise translate(ConnectionError("connection closed")) from error
+
+
 def _read(command: Command[T], reply: Any) -> T:
     if isinstance(reply, RedisError):
         raise translate(reply) from reply
@@ -144,13 +159,11 @@ class Store:
                 self._identity.face(other.identity)
 
     def _run(self, command: Command[T]) -> T:
-        try:
+        with _translated():
             try:
                 reply = self._client.execute_command(*_argv(command))
             except NoScriptError:
                 reply = self._client.execute_command(*_argv_with_text(command))
-        except RedisError as error:
-            raise _whose(error) or translate(error) from error
         return command.parse(reply)
 
     def run_all(self, *commands: Command[Any]) -> list[Any]:
@@ -171,17 +184,13 @@ class Store:
         for command in commands:
             assert command.script is None
             pipeline.execute_command(*command.parts)
-        try:
+        with _translated():
             return cast(list[Any], pipeline.execute(raise_on_error=False))
-        except RedisError as error:
-            raise translate(error) from error
 
     def info(self, section: str) -> dict[str, str]:
         """Return a section of INFO as text."""
-        try:
+        with _translated():
             text = cast(bytes, self._client.execute_command("INFO", section)).decode()
-        except RedisError as error:
-            raise translate(error) from error
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def close(self) -> None:
@@ -214,13 +223,11 @@ class AsyncStore:
                 self._identity.face(other.identity)
 
     async def _run(self, command: Command[T]) -> T:
-        try:
+        with _translated():
             try:
                 reply = await self._client.execute_command(*_argv(command))
             except NoScriptError:
                 reply = await self._client.execute_command(*_argv_with_text(command))
-        except RedisError as error:
-            raise _whose(error) or translate(error) from error
         return command.parse(reply)
 
     async def run_all(self, *commands: Command[Any]) -> list[Any]:
@@ -241,10 +248,8 @@ class AsyncStore:
         for command in commands:
             assert command.script is None
             pipeline.execute_command(*command.parts)
-        try:
+        with _translated():
             return cast(list[Any], await pipeline.execute(raise_on_error=False))
-        except RedisError as error:
-            raise translate(error) from error
 
     async def close(self) -> None:
         await self._client.aclose()
