@@ -104,6 +104,7 @@ class NodeAgent:
         self._lease.begin(self.node.name, incarnation)
         self.supervisor = Supervisor(self.node.name, incarnation)
         self._adopt(has)
+        self._facts.put(has[-1])
         log.info("joined", node=self.node.name, incarnation=incarnation, gpus=len(self.node.gpus), kept=len(has) - 1)
 
     def _registration(self, node: Node) -> Command[None]:
@@ -270,6 +271,8 @@ class NodeAgent:
             case Gone():
                 return self._replace_keeper()
             case Ready():
+                to_be_replaced = self._keeper.renew(fact)
+                log.info("keeper", pid=fact.pid, version=fact.build or "unknown", to_be_replaced=to_be_replaced)
                 return []
 
     def _obey(self, effects: list[Effect], number: int, until_s: float | None) -> list[Effect]:
@@ -293,6 +296,7 @@ class NodeAgent:
         self._keeper.send(Lease(self._lease.until_s))  # before anything can start there
         self._ending.clear()
         threading.Thread(target=self._forward, args=(self._keeper.reports,), name="forward", daemon=True).start()
+        self._facts.put(has[-1])
         members = [one for one in has if isinstance(one, Live | Ended)]
         effects: list[Effect] = []
         for member in members:

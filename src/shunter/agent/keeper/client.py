@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import subprocess
@@ -12,13 +13,17 @@ import time
 from pathlib import Path
 from typing import Final
 
-from shunter.agent.keeper.protocol import Lease, Lines, Ready, Report, Request, decode_report, encode
+from shunter import __version__
+from shunter.agent.keeper.protocol import Lease, Lines, Ready, Replace, Report, Request, decode_report, encode
 from shunter.errors import SetupError
 from shunter.runtime.paths import socket_path
 
 START_TIMEOUT_S: Final = 20.0
 FENCE_VERSION: Final = 3
 """The first version of the protocol that knows leases and confirms them."""
+
+REPLACE_VERSION: Final = 4
+"""The first that can replace itself."""
 
 
 class Gone:
@@ -29,6 +34,7 @@ class KeeperClient:
     """Connect with `connect()`; then `send()` requests and take Reports, and at last Gone, from `reports`."""
 
     _version = 0
+    _asked = False
 
     def __init__(self, folder: Path, node: str) -> None:
         self._folder = folder
@@ -59,6 +65,7 @@ class KeeperClient:
                 raise SetupError("keeper: did not start", fix=f"see {self._folder / 'keeper.log'}")
             time.sleep(0.02)
         self._socket = connection
+        self._asked = False
         threading.Thread(target=self._read, args=(connection, self.reports), name="keeper", daemon=True).start()
         has: list[Report] = []
         while not has or not isinstance(has[-1], Ready):
@@ -70,14 +77,23 @@ class KeeperClient:
             if isinstance(report, Gone):
                 return self.connect()
             has.append(report)
-            if isinstance(report, Ready):
-                self._version = report.version
         return has
 
     @property
     def fences(self) -> bool:
         """Whether the keeper is of a version that freezes members when their lease has passed."""
         return self._version >= FENCE_VERSION
+
+    def renew(self, ready: Ready) -> bool:
+        """Have a keeper of another build than ours go on as ours; return whether it was asked to.
+
+        It says Ready again when it has done so, and nothing if it cannot. Each connection asks once.
+        """
+        if self._asked or ready.build == __version__ or ready.version < REPLACE_VERSION:
+            return False
+        self._asked = True
+        self.send(Replace(sys.executable, os.environ.get("PYTHONPATH", "")))
+        return True
 
     def _launch(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +121,10 @@ class KeeperClient:
                         self._child.wait(1.0)
                 return
             for line in lines.feed(data):
-                reports.put(decode_report(line))
+                report = decode_report(line)
+                if isinstance(report, Ready):
+                    self._version = report.version
+                reports.put(report)
 
     def send(self, *requests: Request) -> None:
         """Send *requests*; nothing is raised if the keeper is gone, for `reports` will say so.

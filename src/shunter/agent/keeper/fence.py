@@ -41,14 +41,19 @@ THAWED: Final = b"t"
 
 
 class Fence:
-    """The keeper's end. *spare* are children of the keeper that are no members. Raises OSError if it cannot start."""
+    """The keeper's end. *spare* are children of the keeper that are no members. Raises OSError if it cannot start.
 
-    def __init__(self, base: Cgroup | None, spare: Iterable[int]) -> None:
+    Until *until_s* members may run; with *frozen* an earlier one had frozen them.
+    """
+
+    def __init__(
+        self, base: Cgroup | None, spare: Iterable[int], until_s: float | None = None, *, frozen: bool = False
+    ) -> None:
         self._base = base
         self._spare = tuple(spare)
-        self._until_s = _UNFENCED
+        self._until_s = _UNFENCED if until_s is None else until_s
         self._channel: socket.socket
-        self.frozen = False
+        self.frozen = frozen
         self.pid = 0
         self.start()
 

@@ -17,13 +17,16 @@ class Member(Struct):
     """*status* is what waitpid gave, once it did; *pipe* is what `spawn` returned.
 
     *asked*: it was asked to end while it was frozen, and that begins when it is thawed. *puzzled* counts how often only
-    orphans of unknown origin stood in the way of its end.
+    orphans of unknown origin stood in the way of its end. *began_s* and *stop_s*, when it was asked to end, are by the
+    clock of `Term.run_s`. Without a *pid* it waits for a lease.
     """
 
     start: Start
     pid: int
     pipe: int | None
     cgroup: Cgroup | None
+    began_s: float = 0.0
+    stop_s: float | None = None
     status: int | None = None
     asked: bool = False
     stopping: bool = False

@@ -10,9 +10,9 @@ from msgspec import Struct
 from shunter.domain.job import WHOLE_GPU
 from shunter.domain.outcome import Exit
 
-VERSION: Final = 3
+VERSION: Final = 4
 """1 knew no Lease: such a keeper does not understand one, and cannot fence. 2 did not confirm it. A worker of version 1
-never sends one, and the keeper it talks to never freezes."""
+never sends one, and the keeper it talks to never freezes. 3 could not replace itself."""
 
 
 class Start(Struct, frozen=True, omit_defaults=True, tag="start"):
@@ -73,7 +73,18 @@ class Lease(Struct, frozen=True, omit_defaults=True, tag="lease"):
     number: int = 0
 
 
-Request = Start | Stop | Ack | Lease
+class Replace(Struct, frozen=True, tag="replace"):
+    """Go on as the program that *python* finds, with PYTHONPATH *path*: same process, same members, same connections.
+
+    That program is tried first, and if it cannot go on with what is here, nothing changes. Once it has taken over, it
+    says Ready again.
+    """
+
+    python: str
+    path: str = ""
+
+
+Request = Start | Stop | Ack | Lease | Replace
 
 
 class Live(Struct, frozen=True, omit_defaults=True, tag="live"):
@@ -106,12 +117,13 @@ class Ended(Struct, frozen=True, tag="ended"):
 class Ready(Struct, frozen=True, tag="ready"):
     """All that the keeper has was said: what it did not name, it does not have.
 
-    With a *cgroup* (its folder) it freezes by that, otherwise by SIGSTOP.
+    With a *cgroup* (its folder) it freezes by that, otherwise by SIGSTOP. *build* is the version of its program.
     """
 
     version: int
     pid: int
     cgroup: str = ""
+    build: str = ""
 
 
 class Leased(Struct, frozen=True, tag="leased"):
@@ -132,6 +144,10 @@ class Lines:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+
+    def rest(self) -> bytes:
+        """Return the line that is not complete yet."""
+        return b"".join(self._parts)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that *data* completes; the cost is linear, also for a line that comes in many pieces."""

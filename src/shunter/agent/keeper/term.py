@@ -8,12 +8,17 @@ from shunter.runtime.process import boot_time_s
 
 
 class Term:
-    """The lease as this process knows it. *until_s* is in seconds of *clock*, CLOCK_BOOTTIME; None is for ever."""
+    """The lease as this process knows it. *until_s* is in seconds of *clock*, CLOCK_BOOTTIME; None is for ever.
 
-    def __init__(self, clock: Callable[[], float] = boot_time_s) -> None:
-        self.until_s: float | None = None
+    *lost_s* is for how long members could not run so far.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = boot_time_s, until_s: float | None = None, lost_s: float = 0.0
+    ) -> None:
+        self.until_s = until_s
+        self.lost_s = lost_s
         self._clock = clock
-        self._lost_s = 0.0
 
     def closed(self) -> bool:
         """Whether it has passed: nothing may start, nothing may run."""
@@ -24,10 +29,10 @@ class Term:
         return self._run_s(self._clock())
 
     def _run_s(self, now_s: float) -> float:
-        return (now_s if self.until_s is None else min(now_s, self.until_s)) - self._lost_s
+        return (now_s if self.until_s is None else min(now_s, self.until_s)) - self.lost_s
 
     def renew(self, until_s: float | None) -> None:
         """Let them run until *until_s*; one in the past ends the term now, and what has run is not taken back."""
         now_s = self._clock()
-        self._lost_s = now_s - self._run_s(now_s)
+        self.lost_s = now_s - self._run_s(now_s)
         self.until_s = None if until_s is None else max(until_s, now_s)

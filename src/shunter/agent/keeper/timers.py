@@ -16,8 +16,11 @@ class Timers:
         self._count = 0
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.at(self._now() + delay_s, action)
+
+    def at(self, when_s: float, action: Callable[[], None]) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (self._now() + delay_s, self._count, action))
+        heapq.heappush(self._heap, (when_s, self._count, action))
 
     def wait_s(self) -> float:
         """Seconds until the next one is due, if the clock runs."""
