@@ -26,7 +26,7 @@ from benchmarks.output import BenchmarkFailed
 from benchmarks.slow_proxy import REDIS_PORT, SLOW_PORT
 from shunter.domain.ids import NodeName
 from shunter.domain.lease import Mark
-from shunter.errors import ShunterError, Unavailable
+from shunter.errors import Unavailable
 from shunter.runtime.process import tied_to_parent
 from shunter.sdk.client import Client
 from shunter.store import leases
@@ -70,8 +70,10 @@ class World:
         self.nodes = [f"n{index}" for index in range(1, NODES + 1)]
         self.spares = [f"n{index}" for index in range(NODES + 1, NODES + 1 + spare)]
         self.roles: dict[str, subprocess.Popen[bytes]] = {}
-        self._bridge = _bridge_of(os.getpid())
-        self._net = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+        self._tag = f"{os.getpid()}x{number}"
+        self._bridge = f"sh{self._tag}"
+        net = (16 * os.getpid() + number) % (50 * 250)
+        self._net = f"10.{200 + net // 250}.{net % 250}"
         self._places = {name: index for index, name in enumerate([REDIS, CONTROL, *self.nodes, *self.spares], 1)}
         self._delay = self.home / "delay"
         self._undo: dict[str, tuple[str, ...]] = {}
@@ -120,7 +122,7 @@ class World:
         for name in self.roles:
             self.kill(name)
         _kill(map(self.keeper, nodes))  # their guardians end the rest, and take the cgroups away
-        sweep(os.getpid(), patience_s=3.0)
+        sweep(self._tag, patience_s=3.0)
         shutil.rmtree(self.home, ignore_errors=True)
 
     # roles
@@ -236,7 +238,7 @@ class World:
     # the network
 
     def space(self, name: str) -> str:
-        return f"{_spaces_of(os.getpid())}{name}"
+        return f"sh-{self._tag}-{name}"
 
     def address(self, name: str) -> str:
         return f"{self._net}.{self._places[name]}"
@@ -315,7 +317,7 @@ def world_of(world: World, logs: Path | None) -> Iterator[World]:
     try:
         world.start()
         yield world
-    except (BenchmarkFailed, ShunterError):
+    except Exception:
         if logs is not None:
             shutil.copytree(world.logs, logs / world.cluster, dirs_exist_ok=True)
         raise
@@ -333,35 +335,31 @@ def _ip(*arguments: str, must: bool = True) -> None:
         raise BenchmarkFailed(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
-def _spaces_of(pid: int) -> str:
-    """Return how the names of the namespaces begin that process *pid* made."""
-    return f"sh-{pid}-"
-
-
-def _bridge_of(pid: int) -> str:
-    return f"sh{pid}"
-
-
-def sweep(pid: int, patience_s: float = 0.0) -> None:
-    """Take away the network that process *pid* made, once nothing runs in it or, after *patience_s*, by force."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.splitlines()
-    spaces = [line.split()[0] for line in listed if line.startswith(_spaces_of(pid))]
+def sweep(tag: str, patience_s: float = 0.0) -> None:
+    """Take away the network of the world *tag*, once nothing runs in it or, after *patience_s*, by force."""
+    before = f"sh-{tag}-"
+    spaces = [space for space in _spaces() if space.startswith(before)]
     deadline = time.monotonic() + patience_s
     while (left := _inside(spaces)) and time.monotonic() < deadline:
         time.sleep(0.02)
     _kill(left)
     for space in spaces:
-        _ip("link", "del", f"{_bridge_of(pid)}{space.removeprefix(_spaces_of(pid))}", must=False)
+        _ip("link", "del", f"sh{tag}{space.removeprefix(before)}", must=False)
         _ip("netns", "del", space, must=False)
-    _ip("link", "del", _bridge_of(pid), must=False)
+    _ip("link", "del", f"sh{tag}", must=False)
 
 
 def sweep_the_dead() -> None:
-    """Do so for every process that made such a network and is no more: it was killed."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    for pid in {int(found) for found in re.findall(r"^sh-(\d+)-", listed, re.MULTILINE)}:
+    """Do so for every world whose process was killed."""
+    found = [re.match(r"sh-((\d+)x\d+)-", space) for space in _spaces()]
+    for tag, pid in {(match[1], int(match[2])) for match in found if match}:
         if not psutil.pid_exists(pid):
-            sweep(pid)
+            sweep(tag)
+
+
+def _spaces() -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in listed.splitlines()]
 
 
 def _inside(spaces: Iterable[str]) -> list[int]:
