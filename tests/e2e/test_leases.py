@@ -17,6 +17,7 @@ import pytest
 from shunter.domain.ids import NodeName
 from shunter.domain.lease import FAST
 from shunter.domain.outcome import FailureClass
+from shunter.domain.reason import NodeSilent
 from tests.e2e.test_leader import leads, second_coordinator
 from tests.e2e.yard import Yard, eventually, yard_of
 
@@ -130,9 +131,14 @@ def test_a_worker_that_stands_still_freezes_its_jobs_and_ends_them_when_it_comes
     node = node_of(yard, job)
     before = yard.incarnation(node)
     (member,) = {one.pid for one in yard.processes(job)}
+    assert yard.client.job(job).reason is None
     os.kill(yard.pid(f"node-{node}"), signal.SIGSTOP)
+    said = eventually(lambda: yard.client.job(job).reason, "a job that may be frozen says so")
+    assert isinstance(said, NodeSilent)
+    assert (said.node, said.fence_after_s, said.requeue_after_s) == (node, FAST.fence_after_s, FAST.requeue_after_s)
 
     wait_for_stamp(yard, "overtaken", 2)
+    eventually(lambda: yard.client.job(job).reason is None or None, "where it runs now all is well")
     never_at_once(yard, "overtaken", 2)
     assert psutil.pid_exists(member), "frozen, not ended: nobody there knows that it is lost"
     os.kill(yard.pid(f"node-{node}"), signal.SIGCONT)
@@ -197,6 +203,7 @@ def test_a_node_that_may_run_without_a_deadline_keeps_its_job_until_an_operator_
     eventually(lambda: now_s() > died_s + FAST.requeue_after_s + 3.0 or None, "longer than any other may be silent")
     view = yard.client.job(job)
     assert (view.state, view.attempt, view.nodes) == ("running", 1, (node,))
+    assert view.why.startswith(f"node {node} has not answered for ") and "it may run on there" in view.why
     assert [one.state for one in yard.client.nodes() if one.node.name == node] == ["silent"]
 
     lost = yard.client.lose(node, "its power supply burnt")

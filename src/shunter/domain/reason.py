@@ -1,10 +1,12 @@
-"""Why a job waits, as data. The decision that refused the job makes it; `render` is only its text."""
+"""Why a job waits, or stands still, as data. Who refused the job makes it; `render` is only its text."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
 from msgspec import Struct
+
+from shunter.domain.duration import format_duration
 
 
 class NoNodes(Struct, frozen=True, tag="no_nodes"):
@@ -66,7 +68,19 @@ class SchedulerFails(Struct, frozen=True, tag="scheduler_fails"):
     error: str
 
 
-Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | InLine | BackingOff | NotYetSeen | SchedulerFails
+class NodeSilent(Struct, frozen=True, tag="node_silent"):
+    """The job runs on *node*, from which nothing has come for *silent_s* seconds.
+
+    After *fence_after_s* it is frozen there, after *requeue_after_s* it runs elsewhere; None: the node has no deadline.
+    """
+
+    node: str
+    silent_s: float
+    fence_after_s: float | None = None
+    requeue_after_s: float | None = None
+
+
+Reason = NoNodes | NotEnoughFree | NeverFits | HeldBack | InLine | BackingOff | NotYetSeen | SchedulerFails | NodeSilent
 
 
 def render(reason: Reason) -> str:  # one row per reason, and a checker that sees a missing one
@@ -89,6 +103,8 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
             return "waits for the next scheduling pass"
         case SchedulerFails(since_s=since_s):
             return f"scheduler: {render_failure(reason, _utc(since_s))}"
+        case NodeSilent():
+            return _silent(reason)
         case _:
             assert_never(reason)
 
@@ -116,6 +132,16 @@ def render_failure(failing: SchedulerFails, since: str) -> str:
 def _utc(at_s: float) -> str:
     minutes, seconds = divmod(int(at_s) % 86_400, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02} UTC"
+
+
+def _silent(reason: NodeSilent) -> str:
+    said = f"node {reason.node} has not answered for {format_duration(reason.silent_s)}"
+    if reason.fence_after_s is None or reason.requeue_after_s is None:
+        return f"{said}; it may run on there, until the node is back or given up (shunter node lost {reason.node})"
+    elsewhere = f"after {reason.requeue_after_s:g} s it runs elsewhere"
+    if reason.silent_s < reason.fence_after_s:
+        return f"{said}; after {reason.fence_after_s:g} s the job is frozen, {elsewhere}"
+    return f"{said}, so the job is frozen there; {elsewhere}, unless all nodes are silent"
 
 
 def _behind(job: int, *, in_line: bool) -> str:

@@ -9,7 +9,7 @@ from shunter.domain.job import Job, Launch, in_gpus
 from shunter.domain.node import Node
 from shunter.domain.outcome import Outcome
 from shunter.domain.phase import Ended, PastAttempt, Phase, Queued, Reserved, Running
-from shunter.domain.reason import Reason, SchedulerFails, render
+from shunter.domain.reason import NodeSilent, Reason, SchedulerFails, render
 
 
 class JobView(Struct, frozen=True, omit_defaults=True):
@@ -17,8 +17,8 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     attempt.
 
     *state* is queued, starting, running or stopping, then one of succeeded, failed, cancelled, timeout, lost.
-    *gpus* is a float only for a share of one GPU. *devices* are the GPU indexes by node. *reason* is only on queued
-    jobs, *why* is its text.
+    *gpus* is a float only for a share of one GPU. *devices* are the GPU indexes by node. *reason* is on queued jobs,
+    and on those that run where nothing is heard from; *why* is its text.
     """
 
     id: int
@@ -129,6 +129,8 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
 def view_of(job: Job, phase: Phase, *, cluster: str, now_s: float, reason: Reason | None = None) -> JobView:
     """Return *job* as people see it at *now_s* (wall clock)."""
     started = getattr(phase, "started_s", None)
+    if not isinstance(phase, Queued) and not isinstance(reason, NodeSilent):
+        reason = None
     allocation = getattr(phase, "allocation", None)
     ended = phase.ended_s if isinstance(phase, Ended) else None
     queued_since = phase.past[-1].ended_s if phase.past else job.submitted_s
@@ -154,7 +156,7 @@ def view_of(job: Job, phase: Phase, *, cluster: str, now_s: float, reason: Reaso
         exit_status=phase.outcome.exit_status if isinstance(phase, Ended) else None,
         outcome=phase.outcome if isinstance(phase, Ended) else None,
         devices={share.node: share.gpus for share in allocation.shares} if allocation else {},
-        reason=reason if isinstance(phase, Queued) else None,
-        why=render(reason) if reason is not None and isinstance(phase, Queued) else "",
+        reason=reason,
+        why="" if reason is None else render(reason),
         past=phase.past,
     )

@@ -25,6 +25,7 @@ from shunter.errors import Conflict, NotFound, RequestTooLarge, Unavailable
 from shunter.gateway.feed import Feed, view_event
 from shunter.gateway.inventory import free_milli, in_pools, pools_of
 from shunter.gateway.reasons import Reasons
+from shunter.gateway.silence import Silence
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
 from shunter.runtime.policy_report import PolicyInForce
@@ -58,7 +59,7 @@ class Cancellation(msgspec.Struct, frozen=True):
 
 
 class Service:
-    """Stateless but for a short memory of the inventory, which only ever delays a refusal."""
+    """Stateless but for short memories: of the inventory, which only ever delays a refusal, and of silent nodes."""
 
     def __init__(self, store: AsyncStore, settings: Settings, user: str) -> None:
         self.store = store
@@ -66,6 +67,7 @@ class Service:
         self.settings = settings
         self.user = user
         self.feed = Feed(store, self.keys)
+        self._silence = Silence(store, self.keys)
         self._nodes: list[Node] = []
         self._nodes_at = float("-inf")
 
@@ -139,8 +141,8 @@ class Service:
         )
         if job is None or record is None:
             raise unknown_job(job_id)
-        view = self._view(job, record.phase, time.time(), Reasons(decision).of(job, record.phase))
-        return replace(view, launch=launch), event
+        reason = Reasons(decision).of(job, record.phase) or await self._silence.of(record.phase)
+        return replace(self._view(job, record.phase, time.time(), reason), launch=launch), event
 
     async def jobs(
         self,
@@ -170,7 +172,8 @@ class Service:
                     continue
                 wanted = (not states or state_of(record.phase) in states) and user in (None, job.user)
                 if wanted and name in (None, job.name):
-                    found.append(self._view(job, record.phase, now, reasons.of(job, record.phase)))
+                    reason = reasons.of(job, record.phase) or await self._silence.of(record.phase)
+                    found.append(self._view(job, record.phase, now, reason))
                     if len(found) == limit:
                         return Page(found, str(at), event)
             scanned += len(ids)

@@ -11,6 +11,7 @@ from shunter.domain.reason import (
     HeldBack,
     InLine,
     NeverFits,
+    NodeSilent,
     NoNodes,
     NotEnoughFree,
     NotYetSeen,
@@ -52,6 +53,20 @@ LINES: list[tuple[Reason, str]] = [
     (
         SchedulerFails(0.0, 1, "KeyError: 'x'"),
         "scheduler: failing since 00:00:00 UTC, 1 time (KeyError: 'x'); nothing new starts; see the coordinator's log",
+    ),
+    (
+        NodeSilent("n3", 8.0, 20.0, 30.0),
+        "node n3 has not answered for 8.0s; after 20 s the job is frozen, after 30 s it runs elsewhere",
+    ),
+    (
+        NodeSilent("n3", 20.0, 20.0, 30.0),
+        "node n3 has not answered for 20s, so the job is frozen there; after 30 s it runs elsewhere, "
+        "unless all nodes are silent",
+    ),
+    (
+        NodeSilent("n3", 300.0),
+        "node n3 has not answered for 5m00s; it may run on there, until the node is back or given up "
+        "(shunter node lost n3)",
     ),
 ]
 
