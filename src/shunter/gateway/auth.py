@@ -17,19 +17,30 @@ from shunter.errors import SetupError, Unauthorized
 def load_or_make_token(path: Path) -> str:
     """Return the token in *path*, making it (mode 0600) if there is none. Raises SetupError if others may read it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            raise SetupError(f"token: others may read {path}", fix=f"chmod 600 {path}") from None
-        token = path.read_text().strip()
-        if not token:
-            raise SetupError(f"token: {path} is empty", fix="remove it; the next start makes a new one") from None
-        return token
-    with os.fdopen(descriptor, "w") as file:
-        token = secrets.token_urlsafe(32)
-        file.write(token + "\n")
+    if not path.exists():
+        _make(path)
+    if path.stat().st_mode & 0o077:
+        raise SetupError(f"token: others may read {path}", fix=f"chmod 600 {path}")
+    token = path.read_text().strip()
+    if not token:
+        raise SetupError(f"token: {path} is empty", fix="remove it; the next start makes a new one")
     return token
+
+
+def _make(path: Path) -> None:
+    """Make the file, with its token from the first moment on: others wait for it, or make one at the same time."""
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass  # another gateway was first
+    except OSError:  # a file system without links
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 class TokenGuard:
