@@ -54,7 +54,7 @@ def rejoin(home: str | None, yes: bool) -> None:
     """Give up the data set that this machine's Shunter belongs to, and belong to the one that Redis holds next.
 
     For when Redis came back empty, or with other data, and the old data cannot be brought back: until then nothing is
-    started, ended or accepted, and running jobs run on. Afterwards jobs that run here and that Redis does not know are
+    started, ended or accepted, and running jobs freeze. Afterwards jobs that run here and that Redis does not know are
     ended. Run it on every machine; what runs there notices by itself.
 
     \b
