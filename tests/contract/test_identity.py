@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from shunter.domain.ids import NodeName
-from shunter.domain.lease import Granted, Stale
+from shunter.domain.lease import Granted, Lost
 from shunter.errors import ForeignStore, Unavailable
 from shunter.store import commands, identity, leases
 from shunter.store.command import Command, guarded
@@ -218,8 +218,8 @@ def test_the_refusal_says_what_was_expected_what_was_found_and_what_to_do(
     assert (caught.value.http_status, caught.value.exit_code) == (503, 7)
 
 
-def test_a_renewal_on_an_emptied_data_set_is_not_taken_for_a_later_start(cluster: Cluster, home: Home) -> None:
-    """`stale` has a node worker start anew; it would find none of its jobs, and end them all."""
+def test_on_an_emptied_data_set_no_renewal_is_answered(cluster: Cluster, home: Home) -> None:
+    """`lost` has a node worker join anew; it would find none of its jobs, and end them all."""
     node = cluster.join("n1")
     store = home.client()
     assert isinstance(store.run(cluster.renewal(node)).answer, Granted)
@@ -228,7 +228,7 @@ def test_a_renewal_on_an_emptied_data_set_is_not_taken_for_a_later_start(cluster
         store.run(cluster.renewal(node))
     bring_back(cluster, held)
     assert isinstance(store.run(cluster.renewal(node)).answer, Granted)
-    assert store.run(cluster.renewal(replace(node, name=NodeName("n9")))).answer == Stale()
+    assert store.run(cluster.renewal(replace(node, name=NodeName("n9")))).answer == Lost()
 
 
 def test_a_data_set_that_is_brought_back_is_obeyed_again(cluster: Cluster, home: Home) -> None:

@@ -105,8 +105,25 @@ def test_a_changed_inventory_leaves_the_mark_alone(cluster: Cluster, other: Node
     node = cluster.join("n1", worker="w")
     cluster.renew(node, worker="w", number=7, done=6)
     sick = replace(node, gpus=(replace(node.gpus[0], healthy=False, problem="ecc"), node.gpus[1]))
-    cluster.run(commands.register(cluster.keys, sick, "host-1", replace_after_ms=HOUR_MS, worker="w"))
+    cluster.run(commands.register(cluster.keys, sick, "host-1", replace_after_ms=HOUR_MS, worker="w", joined=True))
     assert written(cluster, node) == "w 7 6 normal"
+
+
+@pytest.mark.parametrize("what", ["nothing", "an earlier incarnation"])
+def test_a_node_that_the_store_has_forgotten_joins_anew_and_is_not_let_in_by_a_changed_inventory(
+    cluster: Cluster, other: Node, what: str
+) -> None:
+    earlier = cluster.join("n1")
+    node = cluster.join("n1")
+    cluster.run(commands.leave(cluster.keys, node.name))
+    if what == "an earlier incarnation":
+        cluster.run(commands.register(cluster.keys, earlier, "host-1", replace_after_ms=0))
+    before = cluster.snapshot()
+    assert cluster.renew(node).answer == Lost()
+    with pytest.raises(Conflict):
+        cluster.run(commands.register(cluster.keys, node, "host-1", replace_after_ms=0, joined=True))
+    assert cluster.snapshot() == before
+    assert cluster.renew(cluster.join("n1")).answer == Granted()
 
 
 # renew: with or without a deadline
@@ -326,7 +343,7 @@ def test_nothing_that_the_lost_incarnation_says_counts_any_more(
     before = cluster.snapshot()
     assert cluster.renew(node) == leases.Renewed(Lost(), {})
     assert cluster.renew(node, unfenced=True, worker="another") == leases.Renewed(Lost(), {})
-    assert cluster.renew(with_incarnation(node, "x")).answer == Stale()
+    assert cluster.renew(with_incarnation(node, "0")).answer == Stale()
     assert cluster.claim(node, late) == [("stale", None)]
     assert cluster.report(node, cluster.ending(gang, FINE, rank=0)) == ["stale"]
     assert cluster.run(commands.leave(cluster.keys, node.name, node.incarnation)) == "stale"
@@ -370,7 +387,7 @@ def test_the_queue_of_the_lost_is_dead_and_the_node_may_leave(
     assert [one in cluster.run(queues.living(cluster.keys)) for one in both] == [False, True]
     assert cluster.run(queues.bury(cluster.keys, leadership, both)) == 1
     assert cluster.run(commands.leave(cluster.keys, node.name)) == "ok"
-    assert cluster.renew(node).answer == Stale()
+    assert cluster.renew(node).answer == Lost()
 
 
 def test_a_lost_node_is_still_one_of_the_cluster_for_who_would_be_alone(

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from shunter.domain.ids import NodeName
-from shunter.domain.lease import Granted, Stale
+from shunter.domain.lease import Granted, Lost, Stale
 from shunter.domain.phase import Queued
 from shunter.errors import Conflict
 from shunter.store import codec, commands
@@ -122,8 +122,10 @@ def test_renew_of_an_unknown_or_earlier_incarnation_changes_nothing(cluster: Clu
     cluster.join("n1")
     before = cluster.snapshot()
     assert cluster.renew(old).answer == Stale()
-    assert cluster.renew(with_incarnation(old, "x")).answer == Stale()
-    assert cluster.renew(replace(old, name=NodeName("n9"))).answer == Stale()
+    assert cluster.renew(with_incarnation(old, "x")).answer == Lost(), (
+        "of a later one the store has lost the registration"
+    )
+    assert cluster.renew(replace(old, name=NodeName("n9"))).answer == Lost()
     assert cluster.snapshot() == before
 
 

@@ -38,7 +38,7 @@ def test_every_member_has_a_log_of_its_own(yard: Yard) -> None:
     job = yard.submit('echo "I am $SHUNTER_NODE_RANK"', gpus=2, nodes=2)
     yard.ended(job)
     assert "".join(yard.client.logs(job)) == "I am 0\n"
-    folder = yard.home / "storage" / "jobs" / str(job) / "attempt-1"
+    folder = yard.folder(job) / "attempt-1"
     assert (folder / "output.1.log").read_text() == "I am 1\n"
 
 

@@ -136,7 +136,7 @@ def test_a_job_may_write_into_its_folders(yard: Yard) -> None:
     )
     (view,) = yard.ended(job)
     assert view.state == "succeeded"
-    folder = yard.home / "storage" / "jobs" / str(job)
+    folder = yard.folder(job)
     assert (folder / "checkpoint" / "model").read_text() == "weights\n"
     assert (folder / "attempt-1" / "note").read_text() == "note\n"
 

@@ -202,3 +202,27 @@ def test_up_refuses_a_home_whose_redis_has_lost_its_files_until_they_are_back_or
         assert yard.lines("lasts") == ["start 1"]
         assert yard.ended(yard.submit(["true"]))[0].id == 1
         assert yard.client.cluster().identity
+
+
+def test_data_that_is_given_up_while_all_runs_is_forgotten_by_running_nodes_too() -> None:
+    with yard_of("n1=simulated:2", "n2=simulated:2") as yard:
+        save = 'echo old >"$SHUNTER_CHECKPOINT_DIR/model"; echo old; '
+        job = yard.submit(f'{save} echo on >>"$FILES/old"; exec sleep 600', gpus=2, env={"FILES": str(yard.files)})
+        yard.wait_for_lines("old")
+        running = groups(yard, job)
+        nodes = {name: yard.pid(f"node-{name}") for name in ("n1", "n2")}
+        take_data_away(yard)
+        restart_redis(yard)
+        for role in ROLES:
+            refuses(yard, role)
+        assert groups(yard, job) == running, "nobody has decided yet"
+
+        assert main(["rejoin", "--home", str(yard.home), "--yes"]) == 0
+        yard.audit, yard._checked = Audit(), 0
+        eventually(lambda: len(yard.client.nodes()) == 2, "both nodes join the new data set")
+        eventually(lambda: not yard.processes(job), "what the new data set does not know is ended")
+        assert {name: yard.pid(f"node-{name}") for name in nodes} == nodes, "no worker had to be started"
+        again = yard.submit('ls "$SHUNTER_CHECKPOINT_DIR"; echo new', gpus=2)
+        assert again == job == 1
+        assert yard.ended(again)[0].exit_status == 0
+        assert "".join(yard.client.logs(again)) == "new\n"

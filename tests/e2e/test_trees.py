@@ -139,6 +139,6 @@ def test_a_job_that_fills_the_disk_ends_with_its_own_code_and_leaves_nothing_beh
         assert "No space left on device" in view.outcome.message
         assert yard.client.nodes()[0].free_gpus == 2
 
-        (small_disk / "jobs" / str(job) / "attempt-1" / "big").unlink()
+        (yard.folder(job, small_disk) / "attempt-1" / "big").unlink()
         again = yard.client.submit(script=f"# {'x' * 20_000}\nexit 5\n").id
         assert yard.ended(again)[0].exit_status == 5

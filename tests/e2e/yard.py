@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
 import psutil
@@ -20,6 +20,7 @@ from shunter.domain.reason import Reason
 from shunter.domain.report import JobView, state_of
 from shunter.errors import Unavailable
 from shunter.local.cluster import LocalCluster, NodePlan
+from shunter.runtime.folders import jobs_folder
 from shunter.sdk.client import Client
 from shunter.sdk.spec import make_spec
 from shunter.store.keys import Keys
@@ -89,6 +90,11 @@ class Yard:
         """Have what jobs write from now on apart from what earlier ones wrote."""
         self.files = self.home / f"files-{int(self.files.name.partition('-')[2]) + 1}"
         self.files.mkdir()
+
+    def folder(self, job: int, storage: Path | None = None) -> Path:
+        """Where *job* finds and leaves its files."""
+        identity = self.client.cluster().identity
+        return Path(jobs_folder(PurePosixPath(storage or self.home / "storage"), self.name, identity)) / str(job)
 
     # up and down
 

@@ -109,7 +109,9 @@ def start(
             labels=dict(traits.labels),
         )
 
-    launcher = Launcher(cluster=config.cluster, storage=Path(config.storage), source=source)
+    launcher = Launcher(
+        cluster=config.cluster, storage=Path(config.storage), source=source, data_set=lambda: identity.known
+    )
     node_lease = NodeLease(renewals, keys, terms=lease, unfenced=fence == "operator")
     agent = NodeAgent(store, keys, KeeperClient(folder, node), launcher, source, node_lease)
     agent.join(describe, node_identity(folder))

@@ -8,6 +8,7 @@ from typing import Final
 from shunter.agent.keeper.protocol import Start
 from shunter.domain.job import WHOLE_GPU, Job, Launch
 from shunter.domain.phase import Allocation
+from shunter.runtime.folders import attempt_folder, checkpoint_folder, output_file
 
 FIRST_PORT: Final = 20_000
 PORTS: Final = 12_000
@@ -88,20 +89,6 @@ def marker(cluster: str, allocation: str, rank: int) -> str:
     return f"{cluster}:{allocation}:{rank}"
 
 
-def attempt_folder(storage: PurePosixPath, job_id: int, attempt: int) -> PurePosixPath:
-    return storage / "jobs" / str(job_id) / f"attempt-{attempt}"
-
-
-def checkpoint_folder(storage: PurePosixPath, job_id: int) -> PurePosixPath:
-    return storage / "jobs" / str(job_id) / "checkpoint"
-
-
-def output_file(folder: PurePosixPath, rank: int, *, stderr: bool = False) -> PurePosixPath:
-    """Return the log of member *rank*: `output.log` for the first, `output.1.log`, ... for the others."""
-    name = "stderr" if stderr else "output"
-    return folder / (f"{name}.{rank}.log" if rank else f"{name}.log")
-
-
 def build_start(
     job: Job,
     launch: Launch,
@@ -110,14 +97,15 @@ def build_start(
     rank: int,
     *,
     env: dict[str, str],
-    storage: PurePosixPath,
+    jobs: PurePosixPath,
 ) -> Start:
-    """Return the request to the keeper. *env* is the whole environment but what is named here."""
-    folder = attempt_folder(storage, job.id, attempt)
+    """Return the request to the keeper. *env* is the whole environment but what is named here, *jobs* the folder with
+    all jobs' folders."""
+    folder = attempt_folder(jobs, job.id, attempt)
     out = str(output_file(folder, rank))
     stop_file = str(folder / f"stop.{rank}")
     paths = {
-        "SHUNTER_CHECKPOINT_DIR": str(checkpoint_folder(storage, job.id)),
+        "SHUNTER_CHECKPOINT_DIR": str(checkpoint_folder(jobs, job.id)),
         "SHUNTER_JOB_DIR": str(folder),
         "SHUNTER_STOP_FILE": stop_file,
     }
@@ -131,7 +119,7 @@ def build_start(
         cwd=launch.cwd or str(folder),
         folder=str(folder),
         stdout=out,
-        stderr=str(output_file(folder, rank, stderr=True)) if launch.split_stderr else out,
+        stderr=str(output_file(folder, rank, "stderr")) if launch.split_stderr else out,
         marker=env["SHUNTER_MEMBER"],
         gpus=allocation.shares[rank].gpus,
         gpu_milli=allocation.shares[rank].gpu_milli,

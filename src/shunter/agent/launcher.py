@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -16,6 +17,7 @@ from shunter.agent.keeper.protocol import Start
 from shunter.agent.supervisor import Attempt
 from shunter.domain.job import Launch
 from shunter.domain.outcome import FailureClass
+from shunter.runtime.folders import jobs_folder
 
 _PASSED_ON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SHELL")
 """What a job gets of the node's own environment; everything else it brings along."""
@@ -30,11 +32,13 @@ class LaunchRefused(Exception):
 
 
 class Launcher:
-    """*storage* is the folder that jobs write to; *addresses* gives other nodes' addresses, for gangs."""
+    """*storage* is the folder that jobs write to, *data_set* tells whose jobs they are; *addresses* gives other nodes'
+    addresses, for gangs."""
 
-    def __init__(self, *, cluster: str, storage: Path, source: GpuSource) -> None:
+    def __init__(self, *, cluster: str, storage: Path, source: GpuSource, data_set: Callable[[], str]) -> None:
         self._cluster = cluster
         self._storage = storage
+        self._data_set = data_set
         self._source = source
         self.addresses: dict[str, str] = {}
 
@@ -61,7 +65,7 @@ class Launcher:
             attempt.number,
             attempt.rank,
             env=env,
-            storage=PurePosixPath(self._storage),
+            jobs=jobs_folder(PurePosixPath(self._storage), self._cluster, self._data_set()),
         )
         try:
             Path(start.folder).mkdir(parents=True, exist_ok=True)

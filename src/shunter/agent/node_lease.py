@@ -26,7 +26,8 @@ class Superseded(Exception):
 
 
 class DeclaredLost(Exception):
-    """This incarnation was declared lost: its attempts belong to others, and the node has to join anew."""
+    """This incarnation was declared lost, or the store does not know it: its attempts belong to others by now, or to
+    nobody, and the node has to join anew."""
 
 
 class Leased(Struct, frozen=True):

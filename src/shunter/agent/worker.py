@@ -107,10 +107,10 @@ class NodeAgent:
         self._facts.put(has[-1])
         log.info("joined", node=self.node.name, incarnation=incarnation, gpus=len(self.node.gpus), kept=len(has) - 1)
 
-    def _registration(self, node: Node) -> Command[None]:
+    def _registration(self, node: Node, *, joined: bool = False) -> Command[None]:
         return commands.register(
             self._keys, node, self._host,
-            replace_after_ms=REPLACE_AFTER_MS, worker=self._lease.token,
+            replace_after_ms=REPLACE_AFTER_MS, worker=self._lease.token, joined=joined,
         )  # fmt: skip
 
     def _adopt(self, has: Iterable[Report]) -> None:
@@ -185,7 +185,7 @@ class NodeAgent:
             log.error("superseded", node=self.node.name, incarnation=self.node.incarnation)
             os._exit(6)
         except DeclaredLost:
-            log.warning("declared lost: joins anew", node=self.node.name, incarnation=self.node.incarnation)
+            log.warning("lost, or not known to the store: joins anew", incarnation=self.node.incarnation)
             self._keeper.send(Lease(0.0))
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         except Exception:
@@ -222,7 +222,7 @@ class NodeAgent:
         gpus = self._source.inventory()
         if gpus != self.node.gpus:
             changed = replace(self.node, gpus=gpus)
-            self._store.run(self._registration(changed))
+            self._store.run(self._registration(changed, joined=True))
             self.node = changed
             log.warning("inventory changed", problems={gpu.index: gpu.problem for gpu in gpus if not gpu.healthy})
 

@@ -55,8 +55,7 @@ def rejoin(home: str | None, yes: bool) -> None:
 
     For when Redis came back empty, or with other data, and the old data cannot be brought back: until then nothing is
     started, ended or accepted, and running jobs freeze. Afterwards jobs that run here and that Redis does not know are
-    ended. Run it on every machine; gateways and coordinators notice by themselves, node workers must be started
-    again.
+    ended. Run it on every machine; what runs there notices by itself.
 
     \b
     Example:  shunter rejoin --home /var/lib/shunter

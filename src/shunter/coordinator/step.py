@@ -208,10 +208,13 @@ class Coordinator:
             log.error("plan violates a rule", job=violation.job_id, rule=violation.rule, detail=violation.detail)
         moves = []
         for placement in found.placements:
-            allocation_id = AllocationId(f"{self._leadership.epoch}.{next(self._numbers)}")
+            allocation_id = self._allocation_id()
             event: Event = Placed(now_s, self._name, Allocation(allocation_id, placement.shares))
             moves.append(commands.move(placement.job_id, self.follower.records[placement.job_id], event))
         return self._commit(moves)
+
+    def _allocation_id(self) -> AllocationId:
+        return AllocationId(f"{self._leadership.epoch}.{next(self._numbers)}.{self._leadership.token[:8]}")
 
     def _commit(self, moves: list[Move]) -> list[tuple[JobId, Record]]:
         """Commit *moves* under our epoch.

@@ -6,7 +6,8 @@ JobId = NewType("JobId", int)
 """Short integer, dense within a cluster, from 1."""
 
 AllocationId = NewType("AllocationId", str)
-"""`EPOCH.N`: unique because an epoch has one leader and a leader counts; tells two decisions for one attempt apart."""
+"""`EPOCH.N.TOKEN`: tells two decisions for one attempt apart, whoever made them. An epoch has one leader, who counts;
+the beginning of its random token is for a store that lost the epoch (or all its data) and gives it out twice."""
 
 NodeName = NewType("NodeName", str)
 

@@ -129,11 +129,11 @@ class Granted(Struct, frozen=True):
 
 
 class Stale(Struct, frozen=True):
-    """Another incarnation has registered."""
+    """A later incarnation has registered."""
 
 
 class Lost(Struct, frozen=True):
-    """The node was declared lost: it is to freeze at once, and to join anew."""
+    """The node was declared lost, or the store has forgotten it: it is to freeze at once, and to join anew."""
 
 
 class Old(Struct, frozen=True):

@@ -17,6 +17,7 @@ from shunter.domain.report import JobView
 from shunter.errors import Conflict, InvalidInput, NotFound, Unavailable
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Service
+from shunter.runtime.folders import attempt_folder, output_file
 
 CHUNK: Final = 256 * 1024
 TAIL_SCAN: Final = 16 * 1024 * 1024
@@ -43,10 +44,9 @@ class Which(Struct, frozen=True):
     tail: int | None = None
     rank: int = 0
 
-    def path(self, storage: Path, job_id: int, attempt: int) -> Path:
-        """Return where the node wrote it (the same layout as the agent's `environment.output_file`)."""
-        folder = PurePosixPath(storage) / "jobs" / str(job_id) / f"attempt-{attempt}"
-        return Path(folder / (f"{self.stream}.{self.rank}.log" if self.rank else f"{self.stream}.log"))
+    def path(self, jobs: PurePosixPath, job_id: int, attempt: int) -> Path:
+        """Return where the node wrote it."""
+        return Path(output_file(attempt_folder(jobs, job_id, attempt), self.rank, self.stream))
 
 
 def check_stream(stream: str) -> str:
@@ -133,12 +133,12 @@ async def check(service: Service, view: JobView, which: Which) -> None:
             field="rank",
             fix=f"the job has {members} member{'s' if members > 1 else ''}, counted from 0",
         )
-    await asyncio.to_thread(read, which.path(service.settings.storage, view.id, attempt), 0, 0)
+    await asyncio.to_thread(read, which.path(service.folders, view.id, attempt), 0, 0)
 
 
 async def whole(service: Service, view: JobView, which: Which) -> AsyncIterator[bytes]:
     """Yield the log as it is now."""
-    path = which.path(service.settings.storage, view.id, check_attempt(view, which.attempt))
+    path = which.path(service.folders, view.id, check_attempt(view, which.attempt))
     offset, tail = which.offset, which.tail
     while True:
         data, offset = await asyncio.to_thread(read, path, offset, tail)
@@ -174,7 +174,7 @@ async def follow(service: Service, hub: Hub, job_id: int, which: Which) -> Async
     while True:
         # The state is read before the file: what an ended job wrote is all there.
         while True:
-            path = which.path(service.settings.storage, job_id, number)
+            path = which.path(service.folders, job_id, number)
             data, offset = await asyncio.to_thread(read, path, offset, tail)
             tail = None
             if not data:

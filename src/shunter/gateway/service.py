@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import fsspec
@@ -28,6 +29,7 @@ from shunter.gateway.reasons import Reasons
 from shunter.gateway.silence import Silence
 from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
+from shunter.runtime.folders import jobs_folder
 from shunter.runtime.policy_report import PolicyInForce
 from shunter.store import commands, leases, queues
 from shunter.store.codec import Record
@@ -70,6 +72,11 @@ class Service:
         self._silence = Silence(store, self.keys)
         self._nodes: list[Node] = []
         self._nodes_at = float("-inf")
+
+    @property
+    def folders(self) -> PurePosixPath:
+        """The folder with the folders of all jobs of the data set that this gateway serves."""
+        return jobs_folder(PurePosixPath(self.settings.storage), self.settings.cluster, self.store.identity)
 
     # submitting
 

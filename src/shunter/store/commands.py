@@ -204,10 +204,13 @@ def next_incarnation(keys: Keys) -> Command[Incarnation]:
     return call("incarnate", [keys.meta], [1], lambda number: Incarnation(f"{int(number):010d}"))
 
 
-def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker: str = "") -> Command[None]:
-    """Join, or report a changed inventory. *worker* is a random token, new for each joining.
+def register(
+    keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker: str = "", joined: bool = False
+) -> Command[None]:
+    """Join, or once *joined* report a changed inventory. *worker* is a random token, new for each joining.
 
-    The command raises Conflict if another host uses the name, or a later start registered.
+    The command raises Conflict if another host uses the name, a later start registered, or it should have joined and is
+    not known.
     """
 
     def parse(reply: Any) -> None:
@@ -229,7 +232,7 @@ def register(keys: Keys, node: Node, host: str, *, replace_after_ms: int, worker
     names = [keys.nodes, keys.incarnations, keys.seen, keys.events, keys.held(node.name), keys.queues]
     names.append(keys.renewals)
     args: list[Arg] = [node.name, node.incarnation, host, codec.write_node(node), replace_after_ms, EVENTS_KEPT]
-    args.append(worker or node.incarnation)
+    args += [worker or node.incarnation, int(joined)]
     return call("register", names, args, parse)
 
 

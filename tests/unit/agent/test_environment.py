@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shunter.agent.environment import build_start, marker, member_env, output_file
+from shunter.agent.environment import build_start, marker, member_env
 from shunter.domain.ids import AllocationId, Incarnation, JobId, NodeName
 from shunter.domain.job import Job, Launch, Request
 from shunter.domain.phase import Allocation, NodeShare
+from shunter.runtime.folders import jobs_folder, output_file
 from tests.strategies import BRIEF
 
-STORAGE: Final = PurePosixPath("/mnt/shunter")
+JOBS: Final = jobs_folder(PurePosixPath("/mnt/shunter"), "main", "0123abcd89efabcd")
 ADDRESSES: Final = {"n1": "10.0.0.1", "n2": "10.0.0.2"}
 
 
@@ -140,14 +141,14 @@ def test_every_member_that_ever_runs_has_a_marker_of_its_own() -> None:
 def test_the_request_names_the_members_files() -> None:
     launch = Launch(["python", "train.py"], "/home/ada", split_stderr=True)
     start = build_start(
-        job(time_limit_s=60), launch, allocation((0,), (2, 3)), 2, 1, env=env((0,), (2, 3), rank=1), storage=STORAGE
+        job(time_limit_s=60), launch, allocation((0,), (2, 3)), 2, 1, env=env((0,), (2, 3), rank=1), jobs=JOBS
     )
-    folder = "/mnt/shunter/jobs/12/attempt-2"
+    folder = "/mnt/shunter/jobs/main-0123abcd/12/attempt-2"
     assert (start.folder, start.cwd) == (folder, "/home/ada")
     assert (start.stdout, start.stderr) == (f"{folder}/output.1.log", f"{folder}/stderr.1.log")
     assert start.stop_file == start.env["SHUNTER_STOP_FILE"] == f"{folder}/stop.1"
     assert start.env["SHUNTER_JOB_DIR"] == folder
-    assert start.env["SHUNTER_CHECKPOINT_DIR"] == "/mnt/shunter/jobs/12/checkpoint"
+    assert start.env["SHUNTER_CHECKPOINT_DIR"] == "/mnt/shunter/jobs/main-0123abcd/12/checkpoint"
     assert (start.allocation, start.job_id, start.attempt, start.rank) == ("3.4", 12, 2, 1)
     assert (start.argv, start.gpus, start.time_limit_s, start.grace_s) == (["python", "train.py"], (2, 3), 60, 9)
     assert start.marker == start.env["SHUNTER_MEMBER"] == "main:3.4:1"
@@ -156,19 +157,24 @@ def test_the_request_names_the_members_files() -> None:
 def test_the_request_carries_the_share() -> None:
     share = NodeShare(NodeName("n1"), Incarnation("1"), (3,), gpu_milli=250)
     held = Allocation(AllocationId("3.4"), (share,))
-    start = build_start(job(), Launch(["ls"], ""), held, 1, 0, env=env((3,)), storage=STORAGE)
+    start = build_start(job(), Launch(["ls"], ""), held, 1, 0, env=env((3,)), jobs=JOBS)
     assert (start.gpus, start.gpu_milli) == ((3,), 250)
 
 
 def test_one_log_takes_both_streams_and_a_job_without_a_folder_runs_in_its_own() -> None:
-    start = build_start(job(), Launch(["ls"], ""), allocation((0,)), 1, 0, env=env((0,)), storage=STORAGE)
-    assert start.stdout == start.stderr == "/mnt/shunter/jobs/12/attempt-1/output.log"
-    assert start.cwd == "/mnt/shunter/jobs/12/attempt-1"
+    start = build_start(job(), Launch(["ls"], ""), allocation((0,)), 1, 0, env=env((0,)), jobs=JOBS)
+    assert start.stdout == start.stderr == "/mnt/shunter/jobs/main-0123abcd/12/attempt-1/output.log"
+    assert start.cwd == "/mnt/shunter/jobs/main-0123abcd/12/attempt-1"
+
+
+def test_two_data_sets_and_two_clusters_on_one_storage_have_no_folder_in_common() -> None:
+    sets = [("main", "0123abcd00000000"), ("main", "1123abcd00000000"), ("eu", "0123abcd00000000")]
+    assert len({jobs_folder(PurePosixPath("/mnt/shunter"), *one) for one in sets}) == 3
 
 
 def test_the_checkpoint_folder_is_the_same_in_every_attempt_and_the_log_is_not() -> None:
     first, second = (
-        build_start(job(), Launch(["ls"], ""), allocation((0,)), number, 0, env=env((0,)), storage=STORAGE)
+        build_start(job(), Launch(["ls"], ""), allocation((0,)), number, 0, env=env((0,)), jobs=JOBS)
         for number in (1, 2)
     )
     assert first.env["SHUNTER_CHECKPOINT_DIR"] == second.env["SHUNTER_CHECKPOINT_DIR"]
@@ -180,4 +186,4 @@ def test_the_checkpoint_folder_is_the_same_in_every_attempt_and_the_log_is_not()
     [(0, False, "output.log"), (1, False, "output.1.log"), (0, True, "stderr.log"), (12, True, "stderr.12.log")],
 )
 def test_each_member_and_stream_has_a_file(rank: int, stderr: bool, name: str) -> None:
-    assert output_file(PurePosixPath("/f"), rank, stderr=stderr) == PurePosixPath("/f") / name
+    assert output_file(PurePosixPath("/f"), rank, "stderr" if stderr else "output") == PurePosixPath("/f") / name

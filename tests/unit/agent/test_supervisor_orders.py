@@ -162,7 +162,7 @@ class ModelAgent(NodeAgent):
     """The worker, whose scripts run on the model."""
 
     def __init__(self, world: World, incarnation: int) -> None:
-        launcher = ModelLauncher(cluster="c", storage=Path("/s"), source=SimulatedSource(1))
+        launcher = ModelLauncher(cluster="c", storage=Path("/s"), source=SimulatedSource(1), data_set=lambda: "0")
         store, keys = Store("unix:///none"), Keys("c")
         super().__init__(store, keys, ModelKeeper(world), launcher, SimulatedSource(1), ModelLease(store, keys))
         self._world = world

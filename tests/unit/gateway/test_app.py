@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import httpx
@@ -24,6 +24,7 @@ from shunter.gateway.hub import Hub
 from shunter.gateway.logs import Which
 from shunter.gateway.service import Service
 from shunter.runtime.config import Settings
+from shunter.runtime.folders import jobs_folder
 from shunter.sdk import sse
 from shunter.store.command import Command
 from shunter.store.keys import Keys
@@ -39,6 +40,8 @@ GONE: Final = Unavailable("redis: cannot be reached", fix="it is retried")
 
 class BrokenStore(AsyncStore):
     """Every command fails."""
+
+    identity = ""
 
     def __init__(self) -> None:
         pass
@@ -81,7 +84,7 @@ def http(service: OneJob) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    path = Which().path(tmp_path, 7, 1)
+    path = Which().path(jobs_folder(PurePosixPath(tmp_path), "main", ""), 7, 1)
     path.parent.mkdir(parents=True)
     return path
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from shunter.agent.environment import attempt_folder, output_file
 from shunter.domain.ids import JobId
 from shunter.domain.job import Job, Request
 from shunter.domain.outcome import Outcome, Result
@@ -22,6 +21,7 @@ from shunter.domain.report import JobView, view_of
 from shunter.errors import Conflict, InvalidInput, NotFound, ShunterError, Unavailable
 from shunter.gateway import logs
 from shunter.gateway.logs import LogPart, Which, check_attempt, check_stream, read
+from shunter.runtime.folders import attempt_folder, output_file
 from tests.strategies import BRIEF
 
 JOB: Final = Job(JobId(7), "train", "ada", Request(1), 1.0)
@@ -174,8 +174,8 @@ def test_a_refused_log_leaves_no_open_file(log: Path) -> None:
 
 @pytest.mark.parametrize(("stream", "rank"), [("output", 0), ("output", 3), ("stderr", 0), ("stderr", 3)])
 def test_the_gateway_looks_where_the_node_writes(tmp_path: Path, stream: str, rank: int) -> None:
-    written = output_file(attempt_folder(PurePosixPath(tmp_path), 7, 2), rank, stderr=stream == "stderr")
-    assert Which(stream=stream, rank=rank).path(tmp_path, 7, 2) == Path(written)
+    written = output_file(attempt_folder(PurePosixPath(tmp_path), 7, 2), rank, stream)
+    assert Which(stream=stream, rank=rank).path(PurePosixPath(tmp_path), 7, 2) == Path(written)
 
 
 def test_only_two_streams_exist() -> None:
@@ -197,16 +197,11 @@ def test_an_attempt_that_never_was_is_not_found() -> None:
 # following
 
 
-class Settings:
-    def __init__(self, storage: Path) -> None:
-        self.storage = storage
-
-
 class OneJob:
     """A service whose one job is in *phases*, one after the other at each look."""
 
     def __init__(self, storage: Path, *phases: Phase) -> None:
-        self.settings = Settings(storage)
+        self.folders = PurePosixPath(storage)
         self.phases = list(phases)
 
     async def job(self, job_id: int) -> tuple[JobView, str]:
@@ -239,7 +234,7 @@ def followed(storage: Path, *phases: Phase, which: Which | None = None) -> list[
 
 
 def write(storage: Path, attempt: int, text: bytes) -> None:
-    path = Which().path(storage, 7, attempt)
+    path = Which().path(PurePosixPath(storage), 7, attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text)
 

@@ -2,14 +2,15 @@
 -- KEYS: 1 nodes hash, 2 incarnations hash, 3 seen hash, 4 events stream, 5 held set of the node, 6 queues set,
 --       7 renewals hash
 -- ARGV: 1 node, 2 incarnation, 3 host identity, 4 node JSON, 5 ms after which a silent host may be replaced, 6 events to keep,
---       7 token of this registration
+--       7 token of this registration, 8 '1' if only its inventory changed
 -- Answer: {'ok'}; {'taken', host, ms since it was seen} if another host renewed this name lately,
 --         {'holds', host, jobs} if it is silent and still has jobs; {'stale'} if a later
---         incarnation on this host registered since (only for a change of inventory), or this one was declared lost.
+--         incarnation on this host registered since, this one was declared lost, or has an inventory to change and is not known.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local at = redis.call('HGET', KEYS[2], ARGV[1])
+if ARGV[8] == '1' and at ~= ARGV[2] .. ' ' .. ARGV[3] then return {'stale'} end
 if at then
   local incarnation, host = string.match(at, '^(%S+) (.*)$')
   local silent = now - tonumber(redis.call('HGET', KEYS[3], ARGV[1]) or 0)

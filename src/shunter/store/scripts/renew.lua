@@ -3,13 +3,15 @@
 -- KEYS: 1 incarnations hash, 2 seen hash, 3 held set of the node, 4 phases hash, 5 renewals hash, 6 unfenced hash, 7 nodes hash
 -- ARGV: 1 node, 2 incarnation, 3 token of the registration, 4 number, 5 last number that was carried out, 6 name of its lease
 --       terms, 7 '1' if its keeper enforces a deadline, 8 '1' if it shall run without one
--- Answer: {'stale'} if another incarnation registered since, {'lost'} if it was declared lost, {'old'} if a later renewal was
---         applied before, else {'ok', unfenced record or '', job id, value, ...} of all that the node holds.
+-- Answer: {'stale'} if a later incarnation registered since; {'lost'} if it was declared lost, or the store knows nothing of it
+--         (it forgot, or holds another data set now); {'old'} if a later renewal was applied before, else {'ok', unfenced record or '', job id, value, ...} of all that the node holds.
 
 local at = redis.call('HGET', KEYS[1], ARGV[1])
 local incarnation = at and string.match(at, '^(%S+) ')
-if incarnation == '-' .. ARGV[2] then return {'lost'} end
-if incarnation ~= ARGV[2] then return {'stale'} end
+if incarnation ~= ARGV[2] then
+  local later = incarnation and string.gsub(incarnation, '^-', '') > ARGV[2]
+  return {later and 'stale' or 'lost'}
+end
 local token, number, before = string.match(redis.call('HGET', KEYS[5], ARGV[1]) or '', '^(%S+) (%d+) %d+ (%S+)$')
 if token == ARGV[3] and tonumber(number) >= tonumber(ARGV[4]) then return {'old'} end
 local record = redis.call('HGET', KEYS[6], ARGV[1]) or ''
