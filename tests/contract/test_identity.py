@@ -213,7 +213,7 @@ def test_the_refusal_says_what_was_expected_what_was_found_and_what_to_do(
         f"redis: not the data set of cluster {cluster.keys.cluster!r}: expected identity {store.identity}, {said}"
     )
     assert caught.value.fix is not None
-    assert f"shunter rejoin --home {home.record.parent}" in caught.value.fix
+    assert f"`shunter rejoin` on every machine (here with --home {home.record.parent})" in caught.value.fix
     assert isinstance(caught.value, Unavailable)  # whoever waits for the store waits for the right one
     assert (caught.value.http_status, caught.value.exit_code) == (503, 7)
 

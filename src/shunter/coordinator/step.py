@@ -131,8 +131,8 @@ class Coordinator:
         retry = self._trouble.due(time.monotonic())
         if retry and self._reread_due:
             self._rebuild()
-        delayed, now_s = self.follower.view.delayed, time.time()
-        due = bool(delayed) and delayed.peekitem(0)[0][0] <= now_s
+        now_s = time.time()
+        due = self.follower.view.due_s <= now_s
         again = self._plan is not None and self._plan.again_s is not None and self._plan.again_s <= now_s
         changed = self.check_nodes()
         if time.monotonic() - self._usage_at >= USAGE_EVERY_S and not self._blind:

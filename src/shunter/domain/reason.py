@@ -18,7 +18,8 @@ class NoNodes(Struct, frozen=True, tag="no_nodes"):
 
 class NotEnoughFree(Struct, frozen=True, tag="not_enough_free"):
     """The job fits the cluster, not what is free now. *best_free_gpus* is the most free on one schedulable node,
-    *best_free_in_island* the most in one NVLink island, for jobs that ask for one."""
+    *best_free_in_island* the most in one NVLink island, for jobs that ask for one. *left_out* are nodes that do not
+    count, because they just failed the job."""
 
     nodes_wanted: int
     gpus_per_node: int
@@ -26,6 +27,7 @@ class NotEnoughFree(Struct, frozen=True, tag="not_enough_free"):
     best_free_gpus: int
     free_gpus: int
     best_free_in_island: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class NeverFits(Struct, frozen=True, tag="never_fits"):
@@ -91,7 +93,7 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
         case NoNodes(cordoned=cordoned, silent=silent):
             return f"no node takes work: {cordoned} cordoned, {silent} silent"
         case NotEnoughFree():
-            return _not_enough(reason)
+            return _not_enough(reason) + _without(reason.left_out)
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
             gpus_and = f"{gpus} GPUs each and " if gpus else ""
             return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
@@ -121,6 +123,10 @@ def _not_enough(reason: NotEnoughFree) -> str:
             return f"{best} of {gpus} GPUs free on one node ({free} in all)"
         case NotEnoughFree(nodes_wanted=nodes, gpus_per_node=gpus, nodes_that_fit=fit):
             return _gang_waits(nodes, gpus, fit)
+
+
+def _without(left_out: tuple[str, ...]) -> str:
+    return f", without {', '.join(left_out)}, where it failed in the last minute" if left_out else ""
 
 
 def render_failure(failing: SchedulerFails, since: str) -> str:

@@ -18,6 +18,10 @@ from shunter.domain.transition import with_exit
 BACKOFF_BASE_S: Final = 1.0
 BACKOFF_CAP_S: Final = 300.0
 
+AVOID_FOR_S: Final = 60.0
+"""How long a retry waits for other nodes than those that just failed it. A sick GPU or a full disk fails a job within
+seconds, again and again; but most nodes that were lost are well again after a minute, and then waiting helps nobody."""
+
 
 def backoff_s(retries: int) -> float:
     """Return the wait before retry number *retries* + 1: 1, 2, 4, ... seconds, at most 300."""

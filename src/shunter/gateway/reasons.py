@@ -11,7 +11,7 @@ from shunter.domain.ids import NodeName
 from shunter.domain.job import PRIORITY_RANK, Job, Request
 from shunter.domain.phase import Phase, Queued
 from shunter.domain.reason import BackingOff, NotYetSeen, Reason, SchedulerFails
-from shunter.scheduling.lanes import avoided
+from shunter.scheduling.lanes import avoided, forgiven_s
 from shunter.scheduling.plan import Decision
 
 _decode: Final = msgspec.json.Decoder(Decision).decode
@@ -32,13 +32,15 @@ class Reasons:
         """Return why *job* waits; None if it does not."""
         if not isinstance(phase, Queued):
             return None
-        if phase.not_before_s > time.time():
+        now_s = time.time()
+        if phase.not_before_s > now_s:
             return BackingOff(phase.not_before_s, phase.retries)
         if self._decision is not None and self._decision.failing is not None:
             return self._decision.failing
         rank = PRIORITY_RANK[job.priority]
         # An older leader does not say which refusal is for jobs that avoid nodes.
-        exact = self._by_ask.get((rank, job.request, avoided(phase)))
+        avoids = avoided(phase) if now_s < forgiven_s(phase) else _NOWHERE
+        exact = self._by_ask.get((rank, job.request, avoids))
         return exact or self._by_ask.get((rank, job.request, _NOWHERE)) or NotYetSeen()
 
     def failing(self, epoch: int) -> SchedulerFails | None:

@@ -15,6 +15,7 @@ from sortedcontainers import SortedDict, SortedList
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import PRIORITY_RANK, Job, Request
 from shunter.domain.phase import Queued
+from shunter.domain.retry import AVOID_FOR_S
 from shunter.scheduling.estimate import said_s
 from shunter.scheduling.parts import job_key
 from shunter.scheduling.policy import Policy
@@ -153,12 +154,15 @@ class Lanes:
     def __contains__(self, job_id: JobId) -> bool:
         return job_id in self._lane_of
 
-    def add(self, jobs: Iterable[tuple[Job, Queued]]) -> None:
-        """Let *jobs* join: many at once for less than one by one, for each lane is sorted once."""
+    def add(self, jobs: Iterable[tuple[Job, Queued]], *, forgiven: bool = False) -> None:
+        """Let *jobs* join: many at once for less than one by one, for each lane is sorted once.
+
+        *forgiven*: they may return to the nodes that just failed them.
+        """
         joining: dict[Lane, tuple[Queue, dict[JobKey, Pending]]] = {}
         asked: dict[Ask, list[Pending]] = {}
         for job, phase in jobs:
-            queue, lane = self._lane(job, phase)
+            queue, lane = self._lane(job, frozenset() if forgiven else avoided(phase))
             pending = Pending(job, phase, said_s(job, self._policy))
             key = (*self._key(pending), job.id)
             joining.setdefault(lane, (queue, {}))[1][key] = pending
@@ -176,11 +180,11 @@ class Lanes:
         for ask, pending_jobs in asked.items():
             ask.add(pending_jobs)
 
-    def _lane(self, job: Job, phase: Queued) -> tuple[Queue, Lane]:
+    def _lane(self, job: Job, avoid: frozenset[NodeName]) -> tuple[Queue, Lane]:
         """Return where *job* belongs, which may be new."""
         rank = PRIORITY_RANK[job.priority]
         owner = (job.team, job.user) if self._by_owner else ("", "")
-        asked = AskKey(rank, job.request, avoided(phase))
+        asked = AskKey(rank, job.request, avoid)
         ask = self.asks.get(asked)
         if ask is None:
             ask = self.asks[asked] = Ask(asked, self._bits.pop() if self._bits else 1 << len(self.asks))
@@ -222,6 +226,11 @@ class Lanes:
 
 
 def avoided(phase: Queued) -> frozenset[NodeName]:
-    """Return the nodes that just failed the job."""
+    """Return the nodes that just failed the job, which it avoids until `forgiven_s`."""
     last: Iterable[NodeName] = phase.past[-1].nodes if phase.past else ()
     return frozenset(last)
+
+
+def forgiven_s(phase: Queued) -> float:
+    """Return from when on (wall clock) a job may return to the nodes that failed it."""
+    return max(phase.since_s, phase.not_before_s) + AVOID_FOR_S

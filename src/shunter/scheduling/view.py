@@ -7,6 +7,7 @@ for one policy; `decide()` only reads it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from shunter.domain.node import Node
 from shunter.domain.phase import HOLDS_GPUS, Ended, HoldsGpus, NodeShare, Phase, Queued
 from shunter.scheduling.estimate import start_of
 from shunter.scheduling.free import Free, Profile
-from shunter.scheduling.lanes import Lanes
+from shunter.scheduling.lanes import Lanes, avoided, forgiven_s
 from shunter.scheduling.mix import Mix
 from shunter.scheduling.policy import Policy
 from shunter.scheduling.pools import assign
@@ -73,6 +74,8 @@ class View:
         self.phases: dict[JobId, Phase] = {}
         self.lanes = Lanes(policy)
         self.delayed: SortedDict[tuple[float, JobId], None] = SortedDict()
+        self.avoiding: SortedDict[tuple[float, JobId], None] = SortedDict()
+        """Jobs in the queue that still avoid the nodes which just failed them, by until when."""
         self.ledger = Ledger(policy)
         self.mix = Mix()
         self.nodes: dict[NodeName, Node] = {}
@@ -110,7 +113,7 @@ class View:
             if self._is_now(job, before, phase):
                 assert isinstance(phase, Queued)
                 joining[job.id] = job, phase
-        self.lanes.add(joining.values())
+        self._join(joining.values())
 
     def _is_now(self, job: Job, before: Phase | None, phase: Phase) -> bool:
         """Record where *job* is, which was *before*; return whether it joins the queue."""
@@ -130,18 +133,34 @@ class View:
             return True
         return False
 
+    def _join(self, jobs: Collection[tuple[Job, Queued]]) -> None:
+        self.lanes.add(jobs)
+        for job, phase in jobs:
+            if avoided(phase):
+                self.avoiding[forgiven_s(phase), job.id] = None
+
     def advance(self, now_s: float) -> None:
-        """Let delayed retries whose time has come join the queue."""
+        """Let delayed retries whose time has come join the queue, and forgive nodes that failed jobs a while ago."""
+        self._join(self._due(self.delayed, now_s))
+        forgiven = self._due(self.avoiding, now_s)
+        for job, _ in forgiven:
+            self.lanes.remove(job.id)
+        self.lanes.add(forgiven, forgiven=True)
+
+    def _due(self, when: SortedDict[tuple[float, JobId], None], now_s: float) -> list[tuple[Job, Queued]]:
+        """Take the jobs out of *when* whose time has come."""
         due = []
-        while self.delayed:
-            (not_before_s, job_id), _ = self.delayed.peekitem(0)
-            if not_before_s > now_s:
-                break
-            del self.delayed[not_before_s, job_id]
+        while when and when.peekitem(0)[0][0] <= now_s:
+            (_, job_id), _ = when.popitem(0)
             phase = self.phases[job_id]
             assert isinstance(phase, Queued)
             due.append((self.jobs[job_id], phase))
-        self.lanes.add(due)
+        return due
+
+    @property
+    def due_s(self) -> float:
+        """When (wall clock) `advance` will next change something."""
+        return min((when.peekitem(0)[0][0] for when in (self.delayed, self.avoiding) if when), default=math.inf)
 
     def _hold(self, job: Job, phase: HoldsGpus) -> None:
         self.ledger.hold((job.team, job.user), job.request.milli / 1000, start_of(phase))
@@ -159,6 +178,7 @@ class View:
             self.mix.remove(job.request)
         if isinstance(before, Queued):
             self.delayed.pop((before.not_before_s, job_id), None)
+            self.avoiding.pop((forgiven_s(before), job_id), None)
             self.lanes.remove(job_id)
         elif isinstance(before, HOLDS_GPUS):
             owner, gpus = (job.team, job.user), job.request.milli / 1000

@@ -31,13 +31,14 @@ def why_not(ask: Ask, view: View, free: FreeNow) -> Reason:
         return NotEnoughFree(request.nodes, gpus, fit, rooms.most, rooms.total, island)
     fit = most = total = 0
     seen = []
+    left_out = tuple(sorted(out.difference(request.avoid)))
     for _, _, profile, refs in free.all_rooms(kinds):
         if count := sum(name not in out for _, name in refs):
             seen.append(profile)
             most = max(most, profile.idle)
             total += profile.idle * count
             fit += count * profile.fits(request, gpus)
-    return NotEnoughFree(request.nodes, gpus, fit, most, total, _best_island(request, seen))
+    return NotEnoughFree(request.nodes, gpus, fit, most, total, _best_island(request, seen), left_out)
 
 
 def _best_island(request: Request, profiles: Iterable[Profile]) -> int | None:

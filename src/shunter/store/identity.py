@@ -93,7 +93,8 @@ class Identity:
         what = f"found {other}" if other else "found none: it is empty"
         raise ForeignStore(
             f"redis: not the data set of cluster {self._cluster!r}: expected identity {self.known}, {what}",
-            fix=f"bring its data back; or give them up: `shunter rejoin` on every machine (here with --home {self._home})",
+            fix="bring its data back; or give them up: "
+            f"`shunter rejoin` on every machine (here with --home {self._home})",
         )
 
     @property

@@ -30,6 +30,10 @@ LINES: list[tuple[Reason, str]] = [
         NotEnoughFree(1, 4, 0, 8, 8),
         "8 GPUs free on one node, but not the cores or memory asked for",
     ),
+    (
+        NotEnoughFree(1, 1, 0, 0, 0, left_out=("n1", "n3")),
+        "0 of 1 GPUs free on one node (0 in all), without n1, n3, where it failed in the last minute",
+    ),
     (NotEnoughFree(1, 4, 0, 5, 9, 3), "3 of 4 GPUs free in one NVLink island (5 on one node, 9 in all)"),
     (NotEnoughFree(1, 4, 0, 5, 9, 0), "0 of 4 GPUs free in one NVLink island (5 on one node, 9 in all)"),
     (NotEnoughFree(1, 4, 0, 6, 9, 4), "4 GPUs free in one NVLink island, but not the cores or memory asked for"),

@@ -20,9 +20,9 @@ LOST = classify(Exit(70.0, failure=FailureClass.KEEPER_LOST), cancelled=False)
 FAILING = SchedulerFails(5.0, 3, "KeyError: 'x'")
 
 
-def queued(*failed_on: str, not_before_s: float = 0.0) -> Queued:
+def queued(*failed_on: str, not_before_s: float = 0.0, since_s: float = -1.0) -> Queued:
     past = (PastAttempt(1, tuple(map(NodeName, failed_on)), LOST, 9.0, 2.0),) if failed_on else ()
-    return Queued(1.0, not_before_s=not_before_s, past=past)
+    return Queued(time.time() if since_s < 0 else since_s, not_before_s=not_before_s, past=past)
 
 
 def published(*refusals: Refusal, failing: SchedulerFails | None = None, epoch: int = 1) -> bytes:
@@ -38,6 +38,7 @@ def test_a_reason_is_for_the_class_the_request_and_the_nodes_that_failed_the_job
     assert reasons.of(ONE, queued()) == HeldBack(8)
     assert reasons.of(ONE, queued("n1")) == HeldBack(7)
     assert reasons.of(ONE, queued("n2", "n1")) == HeldBack(9)
+    assert reasons.of(ONE, queued("n1", since_s=1.0)) == HeldBack(8), "they are forgiven by now"
     assert reasons.of(msgspec.structs.replace(ONE, priority=Priority.HIGH), queued()) == HeldBack(10)
     assert reasons.of(msgspec.structs.replace(ONE, request=Request(2)), queued()) == NotYetSeen()
 

@@ -31,6 +31,7 @@ def picture(view: View) -> dict[str, Any]:
         "asks": {key: _jobs_of(ask) for key, ask in view.lanes.asks.items()},
         "queues": _queues(view.lanes),
         "delayed": list(view.delayed),
+        "avoiding": list(view.avoiding),
         "pending": (view.pending, len(view.lanes), sorted(one.job.id for one in view.lanes.pending())),
         "holders": sorted((name, job_id) for name, job_id, _ in view.holders()),
     }

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from shunter.domain.reason import NeverFits, NotEnoughFree
 from shunter.scheduling.policy import Policy
-from tests.unit.scheduling.cluster import PLAIN, Waiting, decide_on, nodes_taken, placed, refused, runs, waits
+from tests.unit.scheduling.cluster import NOW_S, PLAIN, Waiting, decide_on, nodes_taken, placed, refused, runs, waits
 
 RANDOM = replace(PLAIN, ties="random", seed=1)
 TOPOLOGY = replace(PLAIN, placement=("topology", "best-fit"))
@@ -182,6 +182,13 @@ def test_invariant_8_a_job_does_not_return_to_the_node_that_just_failed_it() -> 
 
 def test_invariant_8_it_waits_for_another_node_that_is_full_rather_than_return() -> None:
     assert where("n1:8 n2:1", runs(1, "n2:0"), waits(2, failed_on="n1")) == ""
+
+
+def test_it_returns_after_a_minute_in_which_no_other_took_it() -> None:
+    jobs = runs(1, "n2:0"), waits(2, failed_on="n1", waited=59.9), waits(3, failed_on="n1", waited=60.0)
+    assert placed(decide_on("n1:8 n2:1", *jobs)) == {3: "n1:0"}
+    retry = waits(2, failed_on="n1", waited=100.0, not_before_s=NOW_S - 59.9)
+    assert placed(decide_on("n1:8 n2:1", jobs[0], retry)) == {}, "the minute begins when the retry is due"
 
 
 def test_it_returns_when_no_other_node_could_ever_hold_it() -> None:

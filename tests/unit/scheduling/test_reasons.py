@@ -68,7 +68,7 @@ def test_a_sick_gpu_makes_a_node_too_small() -> None:
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
-        ({"failed_on": "n1"}, NotEnoughFree(1, 2, 0, 1, 1)),
+        ({"failed_on": "n1"}, NotEnoughFree(1, 2, 0, 1, 1, left_out=("n1",))),
         ({"avoid": "n1"}, NotEnoughFree(1, 2, 0, 1, 1)),
         ({"models": "A100"}, NotEnoughFree(1, 2, 0, 1, 1)),
         ({"labels": "zone=a"}, NotEnoughFree(1, 2, 0, 1, 1)),

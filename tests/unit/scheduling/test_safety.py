@@ -85,9 +85,11 @@ def holds(nodes: list[Node], view: View | None, request: Request) -> bool:
 
 
 def usable(view: View, job: Job, phase: Queued) -> list[Node]:
-    """Return the nodes that may take the job: not the ones that just failed it, unless it needs them."""
+    """Return the nodes that may take the job: not the ones that just failed it, unless it needs them or a minute has
+    passed."""
     nodes = [node for node in view.nodes.values() if wished_for(node, job, view)]
-    failed = set(phase.past[-1].nodes) if phase.past else set()
+    recently = NOW_S - max(phase.since_s, phase.not_before_s) < 60
+    failed = set(phase.past[-1].nodes) if phase.past and recently else set()
     others = [node for node in nodes if node.name not in failed]
     return others if holds(others, None, job.request) else nodes
 

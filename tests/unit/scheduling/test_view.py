@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -169,6 +171,27 @@ def test_a_delayed_job_joins_the_queue_when_its_time_has_come_and_not_before() -
     assert (len(view.lanes), view.pending) == (0, 1)
     view.advance(50.0)
     assert (len(view.lanes), len(view.delayed), view.pending) == (1, 0, 1)
+
+
+def test_a_node_that_failed_a_job_is_forgiven_a_minute_after_the_retry_was_due() -> None:
+    view = view_of("n1:1")
+    view.put_job(*waits(1, failed_on="n1", not_before_s=LINE_NOW_S + 50))
+    assert view.due_s == LINE_NOW_S + 50
+    view.advance(LINE_NOW_S + 50)
+    assert [asked.avoid for asked in view.lanes.asks] == [frozenset({"n1"})]
+    assert view.due_s == LINE_NOW_S + 110
+    view.advance(LINE_NOW_S + 109.9)
+    assert [asked.avoid for asked in view.lanes.asks] == [frozenset({"n1"})]
+    view.advance(LINE_NOW_S + 110)
+    assert [(asked.avoid, asked.count) for asked in view.lanes.asks.values()] == [(frozenset(), 1)]
+    assert (view.due_s, view.pending) == (math.inf, 1)
+
+
+def test_a_job_that_is_placed_while_it_avoids_nodes_leaves_nothing_behind() -> None:
+    view = view_of("n1:1 n2:1", waits(1, failed_on="n1"))
+    assert view.avoiding
+    view.put_job(*runs(1, "n2:0"))
+    assert (list(view.avoiding), view.due_s) == ([], math.inf)
 
 
 def test_a_delayed_job_that_is_cancelled_leaves_nothing_behind() -> None:
