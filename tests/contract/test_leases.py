@@ -126,6 +126,17 @@ def test_a_node_that_the_store_has_forgotten_joins_anew_and_is_not_let_in_by_a_c
     assert cluster.renew(cluster.join("n1")).answer == Granted()
 
 
+def test_what_a_node_tells_is_in_the_stream_while_it_is_the_present_incarnation(cluster: Cluster) -> None:
+    old, node = cluster.join("n1"), cluster.join("n1")
+    before = cluster.snapshot()
+    assert cluster.run(leases.tell(cluster.keys, old.name, old.incarnation, "thawed", "late")) == "stale"
+    assert cluster.run(leases.tell(cluster.keys, NodeName("n9"), old.incarnation, "thawed", "late")) == "stale"
+    assert cluster.snapshot() == before
+    assert cluster.run(leases.tell(cluster.keys, node.name, node.incarnation, "thawed", "job 1 went on")) == "ok"
+    told = cluster.run(commands.events(cluster.keys, "0-0"))[-1]
+    assert (told.kind, told.node, told.value, told.job_id) == ("thawed", "n1", b"job 1 went on", None)
+
+
 # renew: with or without a deadline
 
 

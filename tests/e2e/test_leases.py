@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 
 import psutil
 import pytest
@@ -176,6 +176,11 @@ def test_when_redis_hangs_all_jobs_freeze_nobody_is_lost_and_all_thaw(yard: Yard
         let_go(yard, name)
     views = yard.ended(*jobs)
     assert [(view.state, view.retries) for view in views] == [("succeeded", 0), ("succeeded", 0)]
+    least_s = goes_on_s - hangs_s - FAST.fence_after_s - 1.0
+    assert all(view.outcome is not None and view.outcome.frozen_s > least_s for view in views), "each end tells of it"
+    told = [one.text for one in yard.client.events() if one.kind == "thawed"]
+    assert {f"job {job} went on after" in text for job, text in product(jobs, told)} == {True, False}, told
+    assert "the lease has passed: members are frozen" in (yard.home / "nodes" / "n1" / "keeper.log").read_text()
 
 
 def test_a_worker_that_is_killed_and_comes_back_in_time_finds_its_job_unharmed(yard: Yard) -> None:

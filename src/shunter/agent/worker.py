@@ -12,6 +12,7 @@ the effects.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -25,6 +26,7 @@ import structlog
 from msgspec import Struct
 from msgspec.structs import replace
 
+from shunter.agent.frost import Frost
 from shunter.agent.gpus.port import GpuSource
 from shunter.agent.keeper.client import Gone, KeeperClient
 from shunter.agent.keeper.protocol import Ack, Ended, Lease, Live, Ready, Report, Request, Stop
@@ -48,7 +50,7 @@ from shunter.domain.phase import HOLDS_GPUS
 from shunter.errors import Conflict, Unavailable
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
-from shunter.store import commands
+from shunter.store import commands, leases
 from shunter.store.codec import read_record
 from shunter.store.command import Command
 from shunter.store.keys import Keys
@@ -87,6 +89,7 @@ class NodeAgent:
         self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._renewing: threading.Thread | None = None
+        self._frost = Frost()
         self._ending: set[str] = set()
         """Stale attempts that were told to end: until they have, this node takes no work."""
         self.node: Node
@@ -236,6 +239,13 @@ class NodeAgent:
             for fact in facts:
                 effects += self._consider(fact)
             self._do(effects)
+            self._tell_thaw()
+
+    def _tell_thaw(self) -> None:
+        thaw = self._frost.thawed()
+        if thaw is not None:
+            with contextlib.suppress(Unavailable):
+                self._store.run(leases.tell(self._keys, self.node.name, self.node.incarnation, "thawed", thaw.text))
 
     def _forward(self, reports: queue.SimpleQueue[Report | Gone]) -> None:
         while True:
@@ -248,6 +258,8 @@ class NodeAgent:
 
     def _consider(self, fact: Fact) -> list[Effect]:
         now_s, boot_s = time.time(), boot_time_s()
+        if isinstance(fact, Live | Ended):
+            self._frost.heard(fact, boot_s)
         match fact:
             case Hinted(hints):
                 return [

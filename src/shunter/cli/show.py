@@ -55,12 +55,18 @@ def _rows(view: JobView) -> list[tuple[str, str]]:
         ("waited", format_duration(view.waited_s)),
         ("started", clock(view.started_s)),
         ("ended", clock(view.ended_s)),
-        ("ran", "" if view.ran_s is None else format_duration(view.ran_s)),
+        ("ran", _ran(view)),
         ("nodes", _placement(view)),
         ("exit status", "" if view.exit_status is None else str(view.exit_status)),
         ("attempt", f"{view.attempt} ({view.retries} of {job.max_retries} retries used)" if view.attempt else ""),
         *((f"attempt {past.attempt}", _past(past)) for past in view.past),
     ]
+
+
+def _ran(view: JobView) -> str:
+    ran = "" if view.ran_s is None else format_duration(view.ran_s)
+    frozen_s = view.outcome.frozen_s if view.outcome else 0.0
+    return f"{ran}, {format_duration(frozen_s)} of it frozen while its node had no lease" if frozen_s else ran
 
 
 def _request(view: JobView) -> str:

@@ -13,7 +13,7 @@ from shunter.cli.connect import connect
 from shunter.cli.options import duration, gpu_count, json_option
 from shunter.cli.output import end_line, exit_status, print_json, warn, write
 from shunter.cli.unknown import warn_of_unknown
-from shunter.errors import InvalidInput, ShunterError
+from shunter.errors import ForeignStore, InvalidInput, ShunterError, Unavailable
 
 if TYPE_CHECKING:
     from shunter.domain.job import JobSpec
@@ -67,11 +67,19 @@ class SubmitCommand(click.Command):
 @click.option("--max-retries", type=int, metavar="N", help="Tries after infrastructure failures (3).")
 @click.option("--split-stderr", is_flag=True, default=None, help="Keep stderr in a log of its own.")
 @click.option("--script", metavar="FILE", help="Send this script and run it.")
+@click.option("--key", metavar="TEXT", help="The same key never submits twice, within a day.")
 @click.option("--follow", is_flag=True, help="Print the job's output; exit with its status.")
 @json_option
 @click.pass_context
 def submit(
-    ctx: click.Context, /, file: str | None, surplus: tuple[str, ...], follow: bool, as_json: bool, **given: Any
+    ctx: click.Context,
+    /,
+    file: str | None,
+    surplus: tuple[str, ...],
+    key: str | None,
+    follow: bool,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Submit a job: a command after --, a script, or a job file (YAML; a list holds many jobs).
 
@@ -100,7 +108,7 @@ def submit(
     if follow and len(specs) != 1:
         raise InvalidInput(f"--follow: expected one job, got {len(specs)}", fix="submit them, then `shunter logs -f`")
     with connect() as client:
-        views = client.submit_many(specs)
+        views = _accepted(client, specs, key)
         if as_json:
             print_json(views if is_list else views[0])
             warn_of_unknown(client, views)
@@ -110,6 +118,22 @@ def submit(
         warn_of_unknown(client, views)
         _say_what_is_missing(client, views, followed=follow)
         return _follow(client, views[0].id) if follow else 0
+
+
+def _accepted(client: Client, specs: list[JobSpec], key: str | None) -> list[JobView]:
+    import uuid
+
+    key = key or uuid.uuid4().hex
+    try:
+        return client.submit_many(specs, idempotency_key=key)
+    except ForeignStore:
+        raise
+    except Unavailable as error:
+        what = "the job was" if len(specs) == 1 else "the jobs were"
+        error.message = f"it is not known whether {what} accepted: {error.message}"
+        again = f"give the same command again with --key {key}, which never submits twice"
+        error.fix = f"{error.fix}; then {again}" if error.fix else again
+        raise
 
 
 def _check_words(file: str | None, surplus: tuple[str, ...], command: list[str] | None) -> None:

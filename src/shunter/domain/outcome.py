@@ -7,6 +7,7 @@ import signal
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 
 class FailureClass(enum.StrEnum):
@@ -42,7 +43,7 @@ class Exit(Struct, frozen=True, omit_defaults=True):
     """What the keeper saw: exactly one of *code* (0–255) and *signal* (1–64) when a process ran, as waitpid gave it.
 
     *failure* is set when the end was not the process's own: a launch that failed, the time limit, a lost keeper.
-    *ended_s* is wall-clock time.
+    *ended_s* is wall-clock time, *frozen_s* for how long it was frozen because its node had no lease.
     """
 
     ended_s: float
@@ -50,12 +51,13 @@ class Exit(Struct, frozen=True, omit_defaults=True):
     signal: int | None = None
     failure: FailureClass | None = None
     message: str = ""
+    frozen_s: float = 0.0
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
     """The verdict on an attempt: *result* and, unless it succeeded, *failure*.
 
-    *code* and *signal* stay the true ones.
+    *code* and *signal* stay the true ones. *frozen_s*: for how many seconds of its run it was frozen.
     """
 
     result: Result
@@ -63,6 +65,7 @@ class Outcome(Struct, frozen=True, omit_defaults=True):
     signal: int | None = None
     failure: FailureClass | None = None
     message: str = ""
+    frozen_s: float = 0.0
 
     @property
     def exit_status(self) -> int:
@@ -96,6 +99,10 @@ def classify(exit: Exit, *, cancelled: bool) -> Outcome:
     A cancel wins over everything but a success cannot be un-happened: code 0 after a cancel still reads `cancelled`,
     with its code, because the asker was promised that.
     """
+    return replace(_verdict(exit, cancelled=cancelled), frozen_s=exit.frozen_s)
+
+
+def _verdict(exit: Exit, *, cancelled: bool) -> Outcome:
     said = exit.message or describe_exit(exit)
     if cancelled:
         return Outcome(Result.CANCELLED, exit.code, exit.signal, FailureClass.CANCELLED, said)

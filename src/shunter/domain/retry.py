@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from shunter.domain.event import Event, Exited, MemberClaimed, MemberExited, MemberFailed, Requeued, Returned, Started
 from shunter.domain.ids import NodeName
 from shunter.domain.job import Job
@@ -68,7 +70,7 @@ def verdict(phase: Running | Stopping, exits: tuple[MemberExit, ...]) -> Outcome
     if len(exits) > 1 and outcome.result is not Result.SUCCEEDED:
         node = phase.allocation.shares[first_bad.rank].node
         message = f"member {first_bad.rank} on {node}: {outcome.message}"
-        return Outcome(outcome.result, outcome.code, outcome.signal, outcome.failure, message)
+        return replace(outcome, message=message)
     return outcome
 
 

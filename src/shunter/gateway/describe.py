@@ -50,7 +50,7 @@ def _describe_node(entry: Entry) -> str:
             return f"joined with {len(node.gpus)} GPUs ({node.source}), {node.cpus} cores{place}"
         case "node_cordoned":
             return f"cordoned: {entry.value.decode()}"
-        case "node_lost":
+        case "node_lost" | "thawed":
             return entry.value.decode()
         case "leader":
             return f"leads with epoch {entry.value.decode()}"

@@ -75,6 +75,12 @@ def renew(
     return call("renew", names, args, parse)
 
 
+def tell(keys: Keys, node: NodeName, incarnation: Incarnation, kind: str, text: str) -> Command[str]:
+    """Put what happened on *node* into the event stream, for people. Return `ok` or `stale`."""
+    args: list[Arg] = [node, incarnation, kind, text, EVENTS_KEPT]
+    return call("tell", [keys.incarnations, keys.events], args, lambda reply: reply.decode())
+
+
 def watch(keys: Keys) -> Command[Seen]:
     """Return what all nodes' leases are to be judged by."""
 

@@ -76,7 +76,8 @@ def translate(error: RedisError) -> Exception:
     if isinstance(error, ReadOnlyError):
         return Unavailable("redis: this server is a read-only replica", fix="try again, or use the master's URL")
     if isinstance(error, ConnectionError | TimeoutError):
-        return Unavailable(f"redis: cannot be reached ({error})", fix="it is retried; nothing accepted is lost")
+        safe = "accepted jobs are safe, and running ones freeze after a while and go on once it is back"
+        return Unavailable(f"redis: cannot be reached ({error})", fix=f"try again; {safe}")
     if isinstance(error, ResponseError) and "MISCONF" in str(error):
         return Unavailable(f"redis: refuses writes: {error}", fix="free disk space where Redis keeps its files")
     return error

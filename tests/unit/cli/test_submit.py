@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from shunter.domain.job import MAX_SCRIPT_BYTES, JobSpec, Priority, Request, Wit
 from shunter.domain.node import Node
 from shunter.domain.reason import SchedulerFails
 from shunter.domain.report import ClusterView, NodeView
-from shunter.errors import NotFound, RequestTooLarge, Unauthorized
+from shunter.errors import NotFound, RequestTooLarge, Unauthorized, Unavailable
 from shunter.runtime.policy_report import PolicyInForce
 from shunter.scheduling.policy import Policy
 from tests.unit.cli.conftest import Cli
@@ -258,6 +259,21 @@ def test_refusal_of_the_gateway_is_said_and_gives_the_exit_code(cli: Cli, gatewa
     assert cli("submit", "--", "x") == (5, "", "shunter: token: wrong; set SHUNTER_TOKEN\n")
     unreachable = cli("submit", "--", "x")
     assert unreachable.code == 7 and "does not answer: [Errno 111] Connection refused" in unreachable.err
+
+
+def test_a_submission_without_an_answer_can_be_repeated_without_doubling_it(cli: Cli, gateway: FakeGateway) -> None:
+    away = Unavailable("redis: cannot be reached", fix="try again")
+    gateway.plan(SUBMIT, refusal(away), ok({"jobs": [view(12, "queued")]}, 201))
+    failed = cli("submit", "--", "x")
+    assert failed.code == 7
+    assert "it is not known whether the job was accepted: " in failed.err
+    found = re.search("redis: cannot be reached; try again; then .* --key ([0-9a-f]{32}),", failed.err)
+    assert found, failed.err
+    gateway.plan("GET /v1/cluster", refused())
+    assert cli("submit", "--key", found[1], "--", "x").out == "submitted job 12\n"
+    assert {request.headers["idempotency-key"] for request in gateway.requests if request.method == "POST"} == {
+        found[1]
+    }
 
 
 def test_no_server_known_says_what_to_do(cli: Cli) -> None:

@@ -18,7 +18,8 @@ class Member(Struct):
 
     *asked*: it was asked to end while it was frozen, and that begins when it is thawed. *puzzled* counts how often only
     orphans of unknown origin stood in the way of its end. *began_s* and *stop_s*, when it was asked to end, are by the
-    clock of `Term.run_s`. Without a *pid* it waits for a lease.
+    clock of `Term.run_s`, *stood_s* is what `Term.stood_s` was when it began, if known. Without a *pid* it waits for
+    a lease.
     """
 
     start: Start
@@ -32,6 +33,7 @@ class Member(Struct):
     stopping: bool = False
     timed_out: bool = False
     puzzled: int = 0
+    stood_s: float | None = None
 
     def live(self, *, frozen: bool) -> Live:
         of = self.start
@@ -39,12 +41,13 @@ class Member(Struct):
             of.allocation, of.job_id, of.attempt, of.rank, self.pid, of.gpus, self.stopping, of.gpu_milli, frozen
         )
 
-    def exit(self) -> Exit:
-        """Return how its main process ended."""
+    def exit(self, stood_s: float) -> Exit:
+        """Return how its main process ended; *stood_s* is what `Term.stood_s` is now."""
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
         failure, message = None, ""
         if self.timed_out:
             failure = FailureClass.TIME_LIMIT
             message = f"time limit of {format_duration(self.start.time_limit_s or 0)} reached"
-        return Exit(time.time(), code if code >= 0 else None, -code if code < 0 else None, failure, message)
+        frozen_s = 0.0 if self.stood_s is None else round(stood_s - self.stood_s, 1)
+        return Exit(time.time(), code if code >= 0 else None, -code if code < 0 else None, failure, message, frozen_s)

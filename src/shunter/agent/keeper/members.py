@@ -102,7 +102,8 @@ class Members:
         folder = str(cgroup.folder) if cgroup else ""
         self._journal.add(Begun(name, start.job_id, start.attempt, start.rank, start.marker, folder))
         try:
-            member = Member(start, *spawn(start, descriptor, self._term, self._oom_score), cgroup, self._term.run_s())
+            pid, pipe = spawn(start, descriptor, self._term, self._oom_score)
+            member = Member(start, pid, pipe, cgroup, self._term.run_s(), stood_s=self._term.stood_s())
         except (LaunchError, Late) as error:
             if cgroup:
                 cgroup.remove()
@@ -231,7 +232,9 @@ class Members:
             except Late:
                 self._failed(start, _never_started()) if member.stopping or member.asked else self.start(start)
                 return
-        self._finish(Ended(start.allocation, start.job_id, start.attempt, start.rank, member.exit()))
+        self._finish(
+            Ended(start.allocation, start.job_id, start.attempt, start.rank, member.exit(self._term.stood_s()))
+        )
 
     def _remains(self, member: Member) -> bool:
         if member.cgroup:

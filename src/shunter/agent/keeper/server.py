@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -165,6 +166,8 @@ class Keeper:
             self._selector.unregister(channel)
             self._replace_fence()
         if self.fence.frozen != before:
+            if self.members:
+                _say("the lease has passed: members are frozen" if self.fence.frozen else "members go on")
             for member in list(self.members.all.values()):
                 self._tell(member)
 
@@ -256,4 +259,5 @@ class Keeper:
 
 
 def _say(text: str) -> None:
-    print(f"keeper: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(f"{at} keeper: {text}", file=sys.stderr, flush=True)  # noqa: T201

@@ -31,8 +31,13 @@ class Term:
     def _run_s(self, now_s: float) -> float:
         return (now_s if self.until_s is None else min(now_s, self.until_s)) - self.lost_s
 
+    def stood_s(self) -> float:
+        """Seconds that members could not run, from an arbitrary point."""
+        now_s = self._clock()
+        return now_s - self._run_s(now_s)
+
     def renew(self, until_s: float | None) -> None:
         """Let them run until *until_s*; one in the past ends the term now, and what has run is not taken back."""
         now_s = self._clock()
-        self.lost_s = now_s - self._run_s(now_s)
+        self.lost_s = self.stood_s()
         self.until_s = None if until_s is None else max(until_s, now_s)
