@@ -1,0 +1,166 @@
+"""Kombu's Redis transport on one slot of a Redis Cluster."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any, Final
+
+import redis
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
+from redis.exceptions import ConnectionError
+
+from kombu_rediscluster.slot import Slot, SlotConnection, SlotSSLConnection
+from kombu_rediscluster.url import DEFAULT_PORT, Url, checked_tag, parse_url
+
+PAUSE_S: Final = 0.2
+"""Between two tries to note a message that was taken."""
+
+LOOKUP_NEEDS: Final = ("username", "password", "credential_provider", "client_name")
+"""What the connections that ask for the slot have in common with the others, beside what begins with `ssl_`."""
+
+
+class NotConfirmed(ConnectionError):
+    """A message was written, but too few replicas have it: a failover may lose it. Publishing again may double it."""
+
+
+class _Prefixing(kombu_redis.GlobalKeyPrefixMixin):
+    """Prefixes the commands that Kombu (up to 5.7) forgets, which is harmless but in a cluster."""
+
+    PREFIXED_COMPLEX_COMMANDS: Any = {  # noqa: RUF012  Kombu reads it from the class
+        **kombu_redis.GlobalKeyPrefixMixin.PREFIXED_COMPLEX_COMMANDS,
+        "EXISTS": {"args_start": 0, "args_end": None},
+    }
+
+    def pipeline(self: Any, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:
+        return _Pipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint,
+            global_keyprefix=self.global_keyprefix,
+        )  # fmt: skip
+
+
+class _Pipeline(_Prefixing, kombu_redis.PrefixedRedisPipeline):
+    pass
+
+
+class _Client(_Prefixing, kombu_redis.PrefixedStrictRedis):
+    pass
+
+
+class QoS(kombu_redis.QoS):
+    """Does not lose a message that was taken from its queue when the master dies before it was noted as taken."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note that *message* was taken, trying `note_timeout` seconds: if that fails, nobody has it any more."""
+        until_s = time.monotonic() + self.channel.note_timeout
+        while True:
+            try:
+                super().append(message, delivery_tag)
+            except self.channel.connection_errors:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                return
+
+
+class Channel(kombu_redis.Channel):
+    """All keys carry one hash tag, so they lie in one slot; connections go to whoever serves that."""
+
+    QoS: Any = QoS
+    connection_class: Any = SlotConnection
+    connection_class_ssl: Any = SlotSSLConnection
+    # A master that is gone without a word keeps its clients waiting for ever, where Kombu has no limit.
+    socket_timeout: Any = 10.0
+    socket_connect_timeout: Any = 5.0
+    confirm_replicas = 0
+    confirm_timeout = 1.0
+    note_timeout = 60.0
+    supports_batch_publish: Any = False
+
+    from_transport_options: Any = (
+        *kombu_redis.Channel.from_transport_options, "confirm_replicas", "confirm_timeout", "note_timeout",
+    )  # fmt: skip
+
+    def _get_client(self) -> Any:
+        super()._get_client()  # which checks the version of redis-py
+        self._check_options()
+        self._url = broker(self.connection.client)
+        tag = f"{{{self._url.tag}}}"
+        if not self.global_keyprefix.startswith(tag):
+            self.global_keyprefix = tag + self.global_keyprefix
+        return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
+
+    def _check_options(self) -> None:
+        ssl = self.connection.client.ssl
+        if ssl is True or ssl == {}:  # Kombu would take either for no TLS at all
+            raise ValueError(
+                "broker_use_ssl: expected a dict of ssl_ options, such as "
+                f"{{'ssl_cert_reqs': 'required', 'ssl_ca_certs': 'ca.pem'}}, got {ssl!r}"
+            )
+        if self.confirm_replicas < 0:
+            raise ValueError(f"confirm_replicas: expected 0 or more, got {self.confirm_replicas}")
+        if self.confirm_replicas and not 0 < self.confirm_timeout < (self.socket_timeout or float("inf")):
+            raise ValueError(
+                f"confirm_timeout: expected more than 0 s and less than socket_timeout, {self.socket_timeout} s, "
+                f"got {self.confirm_timeout}"
+            )
+
+    def _prepare_virtual_host(self, vhost: Any) -> int:  # noqa: ARG002  Kombu would read the tag as a database
+        return 0
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        for name in ("host", "port"):
+            params.pop(name, None)
+        if "credential_provider" not in params:
+            client = self.connection.client
+            params["username"] = self._url.username or client.userid
+            params["password"] = self._url.password or client.password
+        secure = issubclass(params["connection_class"], redis.SSLConnection)
+        lookup_class = redis.SSLConnection if secure else redis.Connection
+        lookup = {name: value for name, value in params.items() if name in LOOKUP_NEEDS or name.startswith("ssl_")}
+        return {**params, "slot": Slot(self._url.seeds, self._url.tag, lookup, lookup_class)}
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        """Deliver *message*. Raises NotConfirmed if `confirm_replicas` are asked for and do not have it in time."""
+        if not self.confirm_replicas:
+            super()._put(queue, message, **kwargs)
+            return
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            pipe.lpush(key, dumps(message))
+            if queue in self._expires:
+                for step in self.priority_steps:
+                    pipe.pexpire(self._q_for_pri(queue, step), self._expires[queue])
+            # On the same connection: WAIT speaks of what this connection has written.
+            pipe.execute_command("WAIT", self.confirm_replicas, round(self.confirm_timeout * 1000))
+            confirmed = pipe.execute()[-1]
+        if confirmed < self.confirm_replicas:
+            raise NotConfirmed(
+                f"{confirmed} of {self.confirm_replicas} replicas had the message after {self.confirm_timeout:g} s"
+            )
+
+
+class Transport(kombu_redis.Transport):
+    """Kombu finds it by the scheme of the URL. Its channels are the whole difference to `redis://`."""
+
+    Channel: Any = Channel
+    default_port = DEFAULT_PORT
+    driver_name = "rediscluster"
+    # Batches are not confirmed and say of none of their messages whether it arrived.
+    implements: Any = kombu_redis.Transport.implements.extend(batch_publish=False)
+    supports_batch_publish: Any = False
+
+
+def broker(client: Any) -> Url:
+    """Return what the URL said that the Kombu connection *client* was made with.
+
+    Kombu takes a URL apart: at each `;` into `alt`, and one without any, or the first, into its fields.
+    Raises ValueError, saying what is wrong.
+    """
+    if client.alt:
+        return parse_url(";".join(client.alt))
+    seed = (client.hostname, client.port or DEFAULT_PORT)
+    return Url((seed,), checked_tag((client.virtual_host or "").strip("/")), None, None)

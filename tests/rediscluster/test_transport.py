@@ -1,0 +1,145 @@
+"""The transport on a real cluster of six servers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+import redis
+from kombu.entity import Exchange, Queue
+
+from tests.rediscluster.six import Six, eventually
+from tests.rediscluster.talk import LOST, connected, drain, needs_server, queue_of
+
+pytestmark = needs_server
+
+
+def test_what_is_published_is_consumed_in_order_and_all_keys_carry_the_tag(six: Six) -> None:
+    queue = queue_of("plain")
+    with connected(six, "app-1") as connection, connection.Producer() as producer:
+        for number in range(20):
+            producer.publish(number, exchange="", routing_key="plain", declare=[queue])
+        keys = {key for port in six.ports for key in six.at(port).keys()}  # noqa: SIM118  redis, no dict
+        assert keys
+        assert all(str(key).startswith("{app-") for key in keys), "those of other tests here, too"
+        assert drain(connection, queue, 20) == list(range(20))
+
+
+def test_what_was_not_acknowledged_is_delivered_again(six: Six) -> None:
+    queue = queue_of("again")
+    with connected(six, "app-2") as connection:
+        connection.Producer().publish("once", exchange="", routing_key="again", declare=[queue])
+        message = eventually(lambda: queue(connection.default_channel).get(), "it is delivered")
+        assert not message.delivery_info.get("redelivered")
+    with connected(six, "app-2") as connection:
+        assert drain(connection, queue, 1) == ["once"]
+
+
+def test_messages_of_a_higher_priority_come_first(six: Six) -> None:
+    queue = queue_of("order")
+    with connected(six, "app-3") as connection, connection.Producer() as producer:
+        for priority in (9, 0, 3):
+            producer.publish(priority, exchange="", routing_key="order", priority=priority, declare=[queue])
+        assert drain(connection, queue, 3) == [0, 3, 9]
+
+
+def test_a_fanout_reaches_everybody(six: Six) -> None:
+    exchange = Exchange("news", type="fanout")
+    heard: list[str] = []
+    with contextlib.ExitStack() as stack:
+        listeners = []
+        for name in ("a", "b"):
+            connection = stack.enter_context(connected(six, "app-4"))
+            queue = Queue(f"news-{name}", exchange)
+            stack.enter_context(
+                connection.Consumer([queue], callbacks=[lambda *_, name=name: heard.append(name)], no_ack=True)
+            )
+            with contextlib.suppress(socket.timeout):
+                connection.drain_events(timeout=0.5)  # which subscribes
+            listeners.append(connection)
+        with connected(six, "app-4") as sender:
+            sender.Producer().publish("hello", exchange=exchange, declare=[exchange])
+        for connection in listeners:
+            connection.drain_events(timeout=10)
+    assert sorted(heard) == ["a", "b"]
+
+
+def test_a_queue_is_followed_to_the_master_that_its_slot_moves_to(six: Six) -> None:
+    queue = queue_of("moves")
+    with connected(six, "app-5") as connection, connection.Producer() as producer:
+        producer.publish("before", exchange="", routing_key="moves", declare=[queue])
+        before = six.master_of("app-5")
+        assert six.move_slot("app-5") != before
+        with pytest.raises(LOST, match="does not serve slot"):
+            producer.publish("refused", exchange="", routing_key="moves")
+
+        def goes_on() -> bool:
+            producer.publish("after", exchange="", routing_key="moves")
+            return True
+
+        eventually(goes_on, "each connection that was open has heard it once", within_s=5)
+        assert drain(connection, queue, 2, moved=1) == ["before", "after"]
+
+
+def test_no_confirmed_message_is_lost_when_the_master_is_killed(six: Six) -> None:
+    """One writer, whose publishing is confirmed by a replica; what it was not told of may come or not, even twice."""
+    queue, confirmed = queue_of("killed"), []
+    killed = threading.Event()
+
+    def write() -> None:
+        with connected(six, "app-6", confirm_replicas=1, socket_timeout=2) as connection:
+            producer = connection.Producer()
+            number, after = 0, 0
+            while after < 50:
+                try:
+                    producer.publish(number, exchange="", routing_key="killed")
+                    confirmed.append(number)
+                    after += killed.is_set()
+                except LOST:
+                    time.sleep(0.05)
+                    with contextlib.suppress(*LOST):
+                        connection.ensure_connection(max_retries=3, interval_start=0.1)
+                        producer.revive(connection.default_channel)
+                number += 1
+
+    six.settled()
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        eventually(lambda: len(confirmed) > 200, "the writer is on its way")
+        dies = six.master_of("app-6")
+        six.kill(dies)
+        killed.set()
+        eventually(lambda: six.master_of("app-6") != dies or None, "its replica takes over")
+        six.start_one(dies)  # till then there is no replica that could confirm anything
+        eventually(lambda: not writer.is_alive(), "the writer goes on at the new master")
+    finally:
+        killed.set()
+        writer.join(60)
+    six.settled()
+    assert six.master_of("app-6") != dies
+    with connected(six, "app-6") as connection:
+        found: set[int] = set()
+        bound = queue(connection.default_channel)
+        while (message := bound.get(no_ack=True)) is not None:
+            found.add(message.payload)
+    assert set(confirmed) <= found
+
+
+def test_without_a_replica_nothing_is_confirmed_and_the_error_says_so(six: Six) -> None:
+    six.settled()
+    master = six.master_of("app-7")
+    replica = six.replica_of(master)
+    six.kill(replica)
+    try:
+        eventually(lambda: six.do(master, "ROLE")[2] == [], "the master has noticed")
+        with connected(six, "app-7", confirm_replicas=1, confirm_timeout=0.2) as connection:
+            producer = connection.Producer()
+            with pytest.raises(redis.ConnectionError, match="0 of 1 replicas had the message"):
+                producer.publish("x", exchange="", routing_key="none")
+    finally:
+        six.start_one(replica)
+        six.settled()
