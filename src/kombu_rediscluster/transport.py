@@ -111,6 +111,10 @@ class Channel(kombu_redis.Channel):
         return 0
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        if self.connection is None:
+            # Kombu's retry of a declaration closes the channel that its producer goes on with. An error of the
+            # connection, unlike the AttributeError that would follow, makes the producer take a new one.
+            raise ConnectionError("this channel was closed")
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         for name in ("host", "port"):
             params.pop(name, None)
@@ -152,6 +156,13 @@ class Transport(kombu_redis.Transport):
     # Batches are not confirmed and say of none of their messages whether it arrived.
     implements: Any = kombu_redis.Transport.implements.extend(batch_publish=False)
     supports_batch_publish: Any = False
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        # Each connect asks all hosts of the URL. Kombu would turn to the next one after each failure, which closes
+        # channels that are in use, and would not wait before it has tried once for each.
+        client.cycle = None
+        client.completes_cycle = lambda _retries: True
 
 
 def broker(client: Any) -> Url:

@@ -166,12 +166,25 @@ class Six:
             return int(line.split()[1].split("@")[0].rpartition(":")[2])
         raise AssertionError(f"{port} has no replica")
 
+    def masters(self) -> list[int]:
+        return [port for port in self.living() if self.do(port, "ROLE")[0] == "master"]
+
     # what happens to them
+
+    def restart(self, master: int) -> None:
+        """Restart a master as an operator does: asked to end, and started again once its replica has taken over."""
+        replica = self.replica_of(master)
+        self._processes[master].terminate()
+        self._processes[master].wait()
+        eventually(lambda: self.do(replica, "ROLE")[0] == "master", "the replica takes over")
+        self.start_one(master)
+        eventually(lambda: self.do(master, "ROLE")[0] == "slave", "it comes back as a replica")
+        self.settled()
 
     def move_slot(self, tag: str) -> int:
         """Move the slot of *tag* with its keys to another master, as redis-cli does; return the new one's port."""
         slot, source = key_slot(b"{%s}" % tag.encode()), self.master_of(tag)
-        masters = [port for port in self.living() if self.do(port, "ROLE")[0] == "master"]
+        masters = self.masters()
         target = next(port for port in masters if port != source)
         self.do(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.id(source))
         self.do(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.id(target))
