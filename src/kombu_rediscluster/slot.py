@@ -42,7 +42,11 @@ _NO_CLUSTER: Final = "cluster support disabled"
 
 
 class NotACluster(ValueError):
-    """The URL names a server that is no member of a Redis Cluster. No connection error: trying again is no use."""
+    """The URL names a server that is no member of a Redis Cluster. No connection error: trying again is of no use."""
+
+
+class LoginRefused(ValueError):
+    """The account of the URL is not known. No connection error, either: Celery would try it for ever."""
 
 
 class Slot:
@@ -60,29 +64,23 @@ class Slot:
     def master(self) -> Address:
         """Return who serves the slot, by the first node that says so. Takes at most about LOOKUP_TOTAL_S seconds.
 
-        Raises redis.exceptions.AuthenticationError as soon as a node refuses the login, NotACluster if all that were
-        asked are none, otherwise redis.exceptions.ConnectionError with what each of them said.
+        Raises LoginRefused if a node refused the login and no other said who, NotACluster if all are members of none,
+        otherwise redis.exceptions.ConnectionError; each with what every node said.
         """
         until_s = time.monotonic() + LOOKUP_TOTAL_S
-        problems: list[str] = []
-        strangers = 0
-        nodes = self._nodes()
-        for address in nodes:
+        problems: dict[Address, Exception] = {}
+        for address in self._nodes():
             left_s = until_s - time.monotonic()
-            if left_s <= 0:
-                problems.append(f"{address_text(address)}: not asked any more after {LOOKUP_TOTAL_S:g} s")
-                continue
             try:
+                if left_s <= 0:
+                    raise ConnectionError(f"not asked any more after {LOOKUP_TOTAL_S:g} s")
                 return self._ask(address, min(left_s, LOOKUP_TIMEOUT_S))
-            except AuthenticationError as error:
-                raise AuthenticationError(
-                    f"{address_text(address)} refuses the login: {error}; check user and password in the broker URL"
-                ) from error
             except (RedisError, OSError) as error:
-                strangers += _NO_CLUSTER in str(error)
-                problems.append(f"{address_text(address)}: {error}")
-        told = "; ".join(problems)
-        if strangers == len(nodes):
+                problems[address] = error
+        told = "; ".join(f"{address_text(address)}: {error}" for address, error in problems.items())
+        if any(isinstance(error, AuthenticationError) for error in problems.values()):
+            raise LoginRefused(f"login refused ({told}); check user and password in the broker URL")
+        if all(_NO_CLUSTER in str(error) for error in problems.values()):
             raise NotACluster(f"no Redis Cluster ({told}): for a single server use redis://, for a cluster enable it")
         raise ConnectionError(f"no node says who serves slot {self.number} ({told})")
 

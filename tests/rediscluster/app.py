@@ -13,7 +13,7 @@ from celery.worker import WorkController
 
 import kombu_rediscluster  # noqa: F401  teaches Kombu the scheme
 
-QUICK: Final = {"visibility_timeout": 4, "unacked_restore_interval": 0.5, "unacked_restore_throttle": 1}
+QUICK: Final = {"visibility_timeout": 3, "unacked_restore_interval": 0.5, "unacked_restore_throttle": 1}
 """What is taken and not acknowledged comes back after seconds, not after an hour."""
 
 
