@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kombu.connection import Connection
+from kombu.pools import connections
 
 from kombu_rediscluster.transport import broker
 from kombu_rediscluster.url import Url, parse_url
@@ -88,3 +89,11 @@ def test_an_error_never_shows_the_password(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_url(url)
     assert "hidden" not in str(caught.value)
+
+
+def test_apps_with_different_tags_do_not_share_a_pool() -> None:
+    """Kombu keeps its pools in dictionaries by what it takes for the same connection."""
+    one, two = Connection("rediscluster://a:1;b:2/one"), Connection("rediscluster://a:1;b:2/two")
+    assert connections[one] is not connections[two]
+    assert connections[one] is connections[Connection("rediscluster://a:1;b:2/one")]
+    assert connections[Connection("redis://a:1")] is connections[Connection("redis://a:1")]
