@@ -38,6 +38,7 @@ from shunter.store.commands import Answer, Leadership, Move
 from shunter.store.keys import Keys
 from shunter.store.leases import Renewed, Seen
 from shunter.store.redis import Store
+from shunter.store.routes import Finder, client, parse, with_cluster
 
 T = TypeVar("T")
 HOUR_MS: Final = 3_600_000
@@ -62,8 +63,11 @@ class DeclaredKeysStore(Store):
     def __init__(self, url: str, user: str) -> None:
         super().__init__(url)
         self._user = user
+        for host, port in self.route.hosts:  # each node has its own users, and any may be asked who serves
+            with redis.Redis(host=host, port=port) as node:
+                node.execute_command("ACL", "SETUSER", user, "on", "nopass", "+@all")
         self._allow([])
-        self._limited = Store(url.replace("unix://", f"unix://{user}@", 1))
+        self._limited = Store(url.replace("://", f"://{user}@", 1))
 
     def _allow(self, names: Sequence[Any]) -> None:
         patterns = ["~" + re.sub(r"([*?\[\]\\])", r"\\\1", str(name)) for name in names]
@@ -96,11 +100,13 @@ class Cluster:
     cut short: then it is not replayed."""
 
     def __init__(self, url: str, name: str) -> None:
-        self.url = url
+        self.server, self.url = url, with_cluster(url, name)
+        url = self.url
         self.keys = Keys(name)
         self.store = DeclaredKeysStore(url, f"limited-{name}")
         self.plain = Store(url)
-        self.redis: Any = redis.Redis.from_url(url, protocol=2)
+        route = parse(url)
+        self.redis: Any = client(route, Finder(route), {"protocol": 2})
         self.whole = True
         self._allocations = 0
         self._renewals: dict[str, int] = {}

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from tests.contract.cluster import Cluster
-from tests.contract.servers import VERSIONS, Servers, find_binary, why_missing
+from tests.contract.servers import CLUSTER, VERSIONS, Servers, find_binary, why_missing
 
 _numbers = count(1)
 
@@ -20,10 +20,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     servers.stop()
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=(*VERSIONS, CLUSTER))
 def url(request: pytest.FixtureRequest, servers: Servers) -> str:
-    if find_binary(request.param) is None:
-        pytest.skip(why_missing(request.param))
+    version = "7.0" if request.param == CLUSTER else request.param
+    if find_binary(version) is None:
+        pytest.skip(why_missing(version))
     return servers.url(request.param)
 
 

@@ -85,7 +85,7 @@ def test_a_key_is_remembered_for_a_day(cluster: Cluster) -> None:
 
 
 def test_clusters_in_one_redis_count_their_own_jobs(cluster: Cluster) -> None:
-    other = Cluster(cluster.url, f"{cluster.keys.cluster}-b")
+    other = Cluster(cluster.server, f"{cluster.keys.cluster}-b")
     cluster.submit(3)
     assert other.submit() == [1]
     assert cluster.active() == [1, 2, 3]

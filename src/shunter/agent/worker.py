@@ -125,15 +125,15 @@ class NodeAgent:
             for member, job, record in zip(members, jobs, records, strict=True):
                 self._do(self.supervisor.adopt(member, job, record, boot_time_s()))
 
-    def _patiently(self, command: Command[T]) -> T:
-        """Run a command that may be repeated, for as long as the store cannot answer.
+    def _patiently(self, command: Command[T], *, surely: bool = False) -> T:
+        """Run a command that may be repeated, for as long as the store cannot answer; see `Store.run_surely`.
 
         So it is too while Redis holds another data set than ours: nothing is done until an operator has decided.
         """
         complaint = Complaint()
         while True:
             try:
-                return self._store.run(command)
+                return self._store.run_surely(command) if surely else self._store.run(command)
             except Unavailable as error:
                 if complaint.due(str(error)):
                     log.warning("store unavailable", error=str(error))
@@ -353,7 +353,8 @@ class NodeAgent:
     def _claim(self, moves: list[commands.Move]) -> list[Effect]:
         if any(len(getattr(one.after.phase, "allocation").shares) > 1 for one in moves):  # noqa: B009
             self._launcher.addresses = {node.name: node.address for node in self._patiently(commands.nodes(self._keys))}
-        answers = self._patiently(commands.claim(self._keys, self.node.name, self.node.incarnation, moves))
+        claim = commands.claim(self._keys, self.node.name, self.node.incarnation, moves)
+        answers = self._patiently(claim, surely=True)
         effects: list[Effect] = []
         for made, (answer, spec) in zip(moves, answers, strict=True):
             if answer == "stale":
@@ -363,7 +364,8 @@ class NodeAgent:
 
     def _report(self, reports: list[ReportExit]) -> list[Effect]:
         moves = [one.move for one in reports]
-        answers = self._patiently(commands.report(self._keys, self.node.name, self.node.incarnation, moves))
+        report = commands.report(self._keys, self.node.name, self.node.incarnation, moves)
+        answers = self._patiently(report, surely=True)
         effects: list[Effect] = []
         for one, answer in zip(reports, answers, strict=True):
             if answer == "stale":

@@ -37,6 +37,9 @@ COMMANDS: Final = {
     "rejoin": Lazy(
         "shunter.cli.cluster:rejoin", "Give up data that Redis has lost, and go on with what it holds now.", _SERVERS
     ),
+    "deploy": Lazy(
+        "shunter.cli.deploy:deploy", "Write configuration for Redis with Sentinel or as a cluster.", _SERVERS
+    ),
     "gateway": Lazy("shunter.gateway.command:gateway", "Run a gateway (the HTTP API; any number).", _SERVERS),
     "coordinator": Lazy(
         "shunter.cli.coordinator:coordinator", "Run a coordinator (one of several leads), or see who leads.", _SERVERS

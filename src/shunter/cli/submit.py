@@ -115,6 +115,8 @@ def submit(
             return 0
         for view in views:
             click.echo(f"submitted job {view.id}", err=follow)  # with --follow, stdout is the job's
+        if not all(view.confirmed for view in views):
+            warn("accepted, but no replica of Redis has confirmed it yet: a take-over in this moment may forget it")
         warn_of_unknown(client, views)
         _say_what_is_missing(client, views, followed=follow)
         return _follow(client, views[0].id) if follow else 0

@@ -20,6 +20,7 @@ from shunter.dispatch.transport import broker_settings
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.errors import Unavailable
 from shunter.store.keys import Keys
+from shunter.store.routes import with_cluster
 
 HINTS: Final = "shunter.hints"
 """Name of the one Celery task; its arguments are a list of [job id, stored value], and whose data set they are from."""
@@ -36,12 +37,14 @@ class Destination(Struct, frozen=True):
 def make_app(redis_url: str, keys: Keys, *, queue: Queue | None = None) -> Celery:
     """Return a Celery app on the cluster's Redis; *queue* is what a worker consumes."""
     app = Celery("shunter", set_as_current=False)
+    broker = broker_settings(with_cluster(redis_url, keys.cluster))
+    options = {"socket_timeout": 10, "socket_connect_timeout": 5, "max_connections": 20}
     app.conf.update(
-        broker_settings(redis_url),
+        broker,
         accept_content=["json"],
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5, "max_connections": 20},
+        broker_transport_options={**options, **broker.get("broker_transport_options", {})},
         task_default_queue=keys.queue("-", "-"),
         task_ignore_result=True,
         task_serializer="json",

@@ -16,6 +16,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 
+from shunter.store import routes
+
 KEPT_S: Final = 600
 """How long hints are kept that nobody reads. They are worth nothing after the next lease answer, 2 s later."""
 
@@ -61,21 +63,54 @@ class HintChannel(kombu_redis.Channel):
             client.eval(_PUT, 1, key, dumps(message), KEPT_S)
 
 
+class RoutedChannel(HintChannel):
+    """The same, over the connections of `store.routes`: queue and state follow a take-over by the same code."""
+
+    from_transport_options: Any = (*HintChannel.from_transport_options, "route")
+    connection_class: Any = routes.Routed
+    route = ""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        url = routes.parse(self.route)
+        if url.tls:
+            self.connection_class = routes.RoutedTls
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+        for name in ("host", "port"):
+            params.pop(name, None)
+        finder = routes.Finder(url)
+        return {**params, **finder.settings, "finder": finder}
+
+
 class HintTransport(kombu_redis.Transport):
     Channel = HintChannel
 
 
+class RoutedTransport(kombu_redis.Transport):
+    Channel = RoutedChannel
+
+
 _ALIAS: Final = "shunter"
 _CLASS: Final = f"{__name__}:{HintTransport.__name__}"
+_ROUTED: Final = f"{__name__}:{RoutedTransport.__name__}"
 TRANSPORT_ALIASES[_ALIAS] = _CLASS
 
 
 def broker_settings(redis_url: str) -> dict[str, Any]:
-    """Return what Celery must be told to use this transport on *redis_url* (redis://, rediss:// or unix://)."""
-    if redis_url.startswith("unix://"):
+    """Return what Celery must be told to use this transport on *redis_url*, as `store.routes` describes it.
+
+    What is said of transport options there has to be merged into others.
+    """
+    url = routes.parse(redis_url)
+    if url.replicated:
+        return {
+            "broker_url": "redis://by-route/0",
+            "broker_transport": _ROUTED,
+            "broker_transport_options": {"route": redis_url},
+        }
+    if url.kind == "unix":
         # Kombu takes a socket's transport from the part before `+`, whatever else it was told.
-        return {"broker_url": redis_url.replace("unix://", f"{_ALIAS}+socket://", 1)}
-    settings: dict[str, Any] = {"broker_url": redis_url, "broker_transport": _CLASS}
-    if redis_url.startswith("rediss://"):
+        return {"broker_url": url.plain.replace("unix://", f"{_ALIAS}+socket://", 1)}
+    settings: dict[str, Any] = {"broker_url": url.plain, "broker_transport": _CLASS}
+    if url.kind == "rediss":
         settings["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return settings

@@ -18,7 +18,8 @@ class JobView(Struct, frozen=True, omit_defaults=True):
 
     *state* is queued, starting, running or stopping, then one of succeeded, failed, cancelled, timeout, lost.
     *gpus* is a float only for a share of one GPU. *devices* are the GPU indexes by node. *reason* is on queued jobs,
-    and on those that run where nothing is heard from; *why* is its text.
+    and on those that run where nothing is heard from; *why* is its text. *confirmed* is False only in the answer to a
+    submission that is accepted, but that no replica of Redis has yet: a take-over in this moment may forget it.
     """
 
     id: int
@@ -45,6 +46,7 @@ class JobView(Struct, frozen=True, omit_defaults=True):
     why: str = ""
     past: tuple[PastAttempt, ...] = ()
     launch: Launch | None = None
+    confirmed: bool = True
 
 
 def state_of(phase: Phase) -> str:

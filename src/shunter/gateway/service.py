@@ -97,14 +97,15 @@ class Service:
         if idempotency_key is not None:
             digest = hashlib.sha256(f"{self.user}\0{idempotency_key}".encode()).hexdigest()
             idempotency = (digest, hashlib.sha256(body).hexdigest()[:32])
-        ids = await self.store.run(
+        ids, confirmed = await self.store.run_confirmed(
             commands.submit(self.keys, submissions, at_s=now, by=submissions[0].job.user, idempotency=idempotency)
         )
         phase = Queued(now)
-        return [
+        views = [
             self._view(replace(one.job, id=job_id), phase, now, NotYetSeen())
             for job_id, one in zip(ids, submissions, strict=True)
         ]
+        return views if confirmed else [replace(view, confirmed=False) for view in views]
 
     async def _check_fits(self, submission: Submission) -> None:
         if time.monotonic() - self._nodes_at > INVENTORY_FRESH_S:

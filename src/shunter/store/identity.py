@@ -62,7 +62,7 @@ class Identity:
     def __init__(self, keys: Keys, path: Path) -> None:
         self.meta: str = keys.meta
         self.known = read(path)
-        self._cluster = keys.cluster
+        self.cluster = keys.cluster
         self._path = path
         self._noted = bool(self.known)
 
@@ -92,7 +92,7 @@ class Identity:
             return
         what = f"found {other}" if other else "found none: it is empty"
         raise ForeignStore(
-            f"redis: not the data set of cluster {self._cluster!r}: expected identity {self.known}, {what}",
+            f"redis: not the data set of cluster {self.cluster!r}: expected identity {self.known}, {what}",
             fix="bring its data back; or give them up: "
             f"`shunter rejoin` on every machine (here with --home {self._home})",
         )

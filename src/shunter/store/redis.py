@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urlsplit
 
-import redis
-import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
@@ -29,24 +27,15 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from shunter.errors import InvalidInput, SetupError, Unavailable
+from shunter.errors import SetupError, Unavailable
+from shunter.store import routes
 from shunter.store.command import Command, guarded
 from shunter.store.identity import Identity, found, identify
 
 T = TypeVar("T")
 TIMEOUT_S: Final = 5.0
-_SCHEMES: Final = ("redis", "rediss", "unix")
-
-
-def check_url(url: str) -> str:
-    """Return *url*; raise InvalidInput unless it is redis://, rediss:// or unix://."""
-    if urlsplit(url).scheme not in _SCHEMES:
-        raise InvalidInput(
-            f"redis: expected redis://HOST:PORT/DB, rediss://… or unix:///PATH.sock, got {url!r}",
-            field="redis",
-            fix="give the URL of a Redis server, 6.2 or later",
-        )
-    return url
+BRIEF_MS: Final = 50
+"""How long to wait for a replica after one did not confirm in time: a replica that is back says so within this."""
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
@@ -73,6 +62,13 @@ def translate(error: RedisError) -> Exception:
         return Unavailable("redis: out of memory", fix="raise its maxmemory, or wait until jobs end")
     if isinstance(error, BusyLoadingError):
         return Unavailable("redis: is loading its data set", fix="try again in a moment")
+    if isinstance(error, AskError):
+        return SetupError(
+            f"redis: this server is part of a Redis Cluster, and another serves our keys: {error}",
+            fix="give all of its nodes: rediscluster://HOST:PORT;HOST:PORT;HOST:PORT",
+        )
+    if str(error).startswith("NOREPLICAS"):
+        return Unavailable("redis: no replica keeps up with it", fix="start its replicas (min-replicas-to-write)")
     if isinstance(error, ReadOnlyError):
         return Unavailable("redis: this server is a read-only replica", fix="try again, or use the master's URL")
     if isinstance(error, ConnectionError | TimeoutError):
@@ -92,6 +88,25 @@ def _argv(command: Command[T]) -> tuple[Any, ...]:
 def _argv_with_text(command: Command[T]) -> tuple[Any, ...]:
     assert command.script is not None
     return ("EVAL", command.script.text, command.keys, *command.parts)
+
+
+class _Patience:
+    """How long WAIT waits for replicas: briefly while there seem to be none, for it waits the whole time even then."""
+
+    def __init__(self, route: routes.Url) -> None:
+        self.replicas = route.replicas
+        self._whole_ms = route.confirm_ms
+        self._ms = route.confirm_ms
+
+    @property
+    def wait(self) -> tuple[str, int, int]:
+        return "WAIT", self.replicas, self._ms
+
+    def heard(self, replicas: int) -> bool:
+        """Return whether enough replicas have it."""
+        enough = replicas >= self.replicas
+        self._ms = self._whole_ms if enough else min(self._whole_ms, BRIEF_MS)
+        return enough
 
 
 class _Foreign(Exception):
@@ -121,6 +136,18 @@ def _translated() -> Iterator[None]:
         raise translate(ConnectionError("connection closed")) from error
 
 
+def _ask(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+    """Send *commands* over *connection* in one go; an error that the server answers to one stands in its place."""
+    connection.send_packed_command(connection.pack_commands(commands))
+    replies = []
+    for _ in commands:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
+
+
 def _read(command: Command[T], reply: Any) -> T:
     if isinstance(reply, RedisError):
         raise translate(reply) from reply
@@ -138,8 +165,11 @@ class Store:
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, identity: Identity | None = None) -> None:
-        self.url = check_url(url)
-        self._client = _raw(redis.Redis.from_url(url, **_options(timeout_s)))
+        self.url = url if identity is None else routes.with_cluster(url, identity.cluster)
+        self.route = routes.parse(self.url)
+        self._finder = routes.Finder(self.route)
+        self._client = _raw(routes.client(self.route, self._finder, _options(timeout_s)))
+        self._patience = _Patience(self.route)
         self._identity = identity
 
     @property
@@ -158,6 +188,45 @@ class Store:
                 return self._run(guarded(command, self._identity.meta, known))
             except _Foreign as other:
                 self._identity.face(other.identity)
+
+    def run_surely(self, command: Command[T]) -> T:
+        """Run a script's call that may be repeated, and return once its effect survives the loss of the master.
+
+        That is: once a replica has it, or, where none is attached, most sentinels (masters of a Redis Cluster) say that
+        this server is the master, so that nobody has taken over from it. Raises Unavailable if neither is known: the
+        call may have had its effect, and should be repeated. On a single server it is `run`.
+        """
+        if not self._patience.replicas:
+            return self.run(command)
+        assert self._identity is not None and command.script is not None
+        while True:
+            known = self._identity.known or self._identity.note(self._run(identify(self._identity.meta)))
+            try:
+                reply, sure = self._run_and_wait(guarded(command, self._identity.meta, known))
+            except _Foreign as other:
+                self._identity.face(other.identity)
+                continue
+            if not sure:
+                raise Unavailable("redis: no replica has it, and most do not name this server as master")
+            return command.parse(reply)
+
+    def _run_and_wait(self, command: Command[T]) -> tuple[Any, bool]:
+        pool = self._client.connection_pool
+        with _translated():
+            connection = pool.get_connection()
+            try:
+                reply, replicas = _ask(connection, _argv(command), self._patience.wait)
+                if isinstance(reply, NoScriptError):
+                    reply, replicas = _ask(connection, _argv_with_text(command), self._patience.wait)
+                if isinstance(reply, RedisError):
+                    raise reply
+                address = (connection.host, connection.port)
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                pool.release(connection)
+            return reply, self._patience.heard(replicas) or self._finder.majority_names(address)
 
     def _run(self, command: Command[T]) -> T:
         with _translated():
@@ -202,8 +271,10 @@ class AsyncStore:
     """An asyncio client: the same commands, the same errors."""
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, identity: Identity | None = None) -> None:
-        self.url = check_url(url)
-        self._client = _raw(redis.asyncio.Redis.from_url(url, **_options(timeout_s)))
+        self.url = url if identity is None else routes.with_cluster(url, identity.cluster)
+        self.route = routes.parse(self.url)
+        self._client = _raw(routes.async_client(self.route, routes.Finder(self.route), _options(timeout_s)))
+        self._patience = _Patience(self.route)
         self._identity = identity
 
     @property
@@ -222,6 +293,35 @@ class AsyncStore:
                 return await self._run(guarded(command, self._identity.meta, known))
             except _Foreign as other:
                 self._identity.face(other.identity)
+
+    async def run_confirmed(self, command: Command[T]) -> tuple[T, bool]:
+        """As `run`, of a script's call; say too whether so many replicas have it as the URL asks for.
+
+        WAIT goes over the same connection, right behind the write: it speaks of what that one has written. Source:
+        https://redis.io/docs/latest/commands/wait/
+        """
+        if not self._patience.replicas:
+            return await self.run(command), True
+        assert self._identity is not None and command.script is not None
+        while True:
+            known = self._identity.known or self._identity.note(await self._run(identify(self._identity.meta)))
+            try:
+                return await self._run_and_wait(guarded(command, self._identity.meta, known))
+            except _Foreign as other:
+                self._identity.face(other.identity)
+
+    async def _run_and_wait(self, command: Command[T]) -> tuple[T, bool]:
+        with _translated():
+            for argv in (_argv(command), _argv_with_text(command)):
+                pipeline = self._client.pipeline(transaction=False)
+                pipeline.execute_command(*argv)
+                pipeline.execute_command(*self._patience.wait)
+                reply, replicas = await pipeline.execute(raise_on_error=False)
+                if not isinstance(reply, NoScriptError):
+                    break
+            if isinstance(reply, RedisError):
+                raise reply
+        return command.parse(reply), self._patience.heard(replicas)
 
     async def _run(self, command: Command[T]) -> T:
         with _translated():

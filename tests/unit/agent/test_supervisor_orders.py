@@ -169,7 +169,7 @@ class ModelAgent(NodeAgent):
         self.node = Node(OURS, Incarnation(str(incarnation)), (), 1, 1, 0.0)
         self.supervisor = Supervisor(OURS, self.node.incarnation)
 
-    def _patiently(self, command: Command[Any]) -> Any:
+    def _patiently(self, command: Command[Any], *, surely: bool = False) -> Any:  # noqa: ARG002
         assert command.parts[0] == "HMGET", "only jobs are read past `_claim` and `_report`"
         return [JOB]
 
