@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 from shunter.domain.node import Node
 from shunter.domain.outcome import FailureClass
 from shunter.domain.phase import Ended, Queued, Running, Stopping
-from shunter.domain.report import ErrorBody, NodeView
+from shunter.domain.report import ClusterView, ErrorBody, NodeView
 from shunter.gateway.app import make_app
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Service
@@ -22,7 +22,7 @@ from shunter.runtime.config import Settings
 from shunter.store import commands
 from shunter.store.commands import Leadership
 from shunter.store.redis import AsyncStore
-from tests.contract.cluster import FINE, Cluster
+from tests.contract.cluster import BAD, FINE, Cluster
 
 # The app is written for Litestar 2.12 on; the newest has other names for some of it.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -186,3 +186,31 @@ def test_a_lost_node_is_shown_as_lost_whether_cordoned_or_silent(
     assert nodes(http)["n1"].node.cordoned == "by an operator"
     cluster.join("n1")
     assert nodes(http)["n1"].state == "cordoned"
+
+
+def test_a_lost_node_is_not_counted_and_can_be_forgotten(
+    http: httpx.Client, cluster: Cluster, leadership: Leadership, node: Node, other: Node
+) -> None:
+    for name in (node.name, "n9"):
+        status, code, field = refusal(http.delete(f"/v1/nodes/{name}"))
+        assert (status, code) == ((409, "conflict") if name == node.name else (404, "not_found"))
+        assert field == "name"
+    running, gang = cluster.running(leadership, node), cluster.running(leadership, other, node)
+    assert lose(http, node.name).status_code == 200
+    seen = msgspec.convert(http.get("/v1/cluster").json(), ClusterView)
+    assert (seen.nodes, seen.gpus, seen.lost_nodes) == (1, 8, 1)
+    assert nodes(http)[node.name].free_gpus == 0
+    assert refusal(http.delete(f"/v1/nodes/{node.name}"))[:2] == (409, "conflict"), "the gang's other member runs on"
+    cluster.report(other, cluster.ending(gang, BAD, rank=0))
+    assert http.delete(f"/v1/nodes/{node.name}").status_code == 204
+    assert set(nodes(http)) == {other.name}
+    assert refusal(http.delete(f"/v1/nodes/{node.name}"))[:2] == (404, "not_found")
+    assert isinstance(cluster.phase(running), Queued)
+
+
+def test_a_cordon_without_a_reason_leaves_the_one_that_is_there(http: httpx.Client, node: Node) -> None:
+    cordon = f"/v1/nodes/{node.name}/cordon"
+    assert http.post(cordon).json()["node"]["cordoned"] == "by an operator"
+    assert http.post(cordon, json={"reason": "fan"}).json()["node"]["cordoned"] == "fan"
+    view = http.post(cordon).json()
+    assert (view["node"]["cordoned"], view["free_gpus"]) == ("fan", 0)

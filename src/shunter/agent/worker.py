@@ -201,7 +201,8 @@ class NodeAgent:
         while not self._stopping.is_set():
             try:
                 leased = self._lease.renew()
-                complaint.over()
+                if (for_s := complaint.over()) is not None:
+                    log.info("the lease is renewed again", after_s=for_s)
                 if leased is not None:
                     self._facts.put(leased)
             except Unavailable as error:

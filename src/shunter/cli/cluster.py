@@ -37,7 +37,7 @@ def cluster(as_json: bool) -> None:
                 ("version", view.version),
                 ("leader", f"{view.leader} (epoch {view.epoch})" if view.leader else "none: nothing is placed now"),
                 ("scheduler", "" if failing is None else render_failure(failing, clock(failing.since_s))),
-                ("nodes", str(view.nodes)),
+                ("nodes", f"{view.nodes}, and {view.lost_nodes} lost" if view.lost_nodes else str(view.nodes)),
                 ("GPUs", f"{view.gpus}, {view.free_gpus} free"),
                 ("active jobs", str(view.active_jobs)),
                 ("Redis", view.redis_version),

@@ -12,7 +12,11 @@ from shunter.errors import InvalidInput, NotFound
 
 @click.group(short_help="Write configuration for what Shunter runs on.")
 def deploy() -> None:
-    """Write configuration for what Shunter runs on."""
+    """Write configuration for what Shunter runs on.
+
+    \b
+    Example:  shunter deploy redis --mode sentinel --start
+    """
 
 
 @deploy.command(short_help="Redis with Sentinel, or a Redis Cluster.")

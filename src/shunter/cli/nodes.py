@@ -15,6 +15,7 @@ from shunter.cli.options import duration, json_option
 from shunter.cli.output import print_json
 from shunter.cli.table import Cell, Column, render, terminal_width
 from shunter.domain.duration import format_duration, parse_duration
+from shunter.domain.lease import TERMS
 from shunter.domain.report import NodeView
 
 LOOK_EVERY_S: Final = 1.0
@@ -78,8 +79,20 @@ def _row(view: NodeView) -> list[str | Cell]:
         f"{node.memory_mib / 1024:.0f}",
         format_duration(view.silent_s),
         ",".join(map(str, view.jobs)),
-        "; ".join([*([node.cordoned] if node.cordoned else []), *sick]),
+        "; ".join([*_silence(view), *([node.cordoned] if node.cordoned else []), *sick]),
     ]
+
+
+def _silence(view: NodeView) -> list[str]:
+    if view.state == "lost":
+        return [] if view.jobs else ["given up; comes back when it joins, `shunter node forget` removes it"]
+    terms = TERMS.get(view.lease)
+    if view.state != "silent":
+        return []
+    if terms is None:
+        return ["does not renew; its jobs may run on"]
+    frozen = "its jobs are frozen" if view.silent_s > terms.fence_after_s else f"freezes at {terms.fence_after_s:g} s"
+    return [f"does not renew; {frozen}, lost at {terms.requeue_after_s:g} s"]
 
 
 def _wide_row(view: NodeView) -> list[str | Cell]:
@@ -95,6 +108,7 @@ SUBCOMMANDS: Final = {
     "drain": Lazy("shunter.cli.nodes:drain", "Give a node no new work, and wait until it is empty."),
     "resume": Lazy("shunter.cli.nodes:uncordon", "The same as uncordon."),
     "lost": Lazy("shunter.cli.nodes:lost", "Have the jobs of a node that is gone run elsewhere."),
+    "forget": Lazy("shunter.cli.nodes:forget", "Remove a node that is lost for good."),
     "start": Lazy("shunter.agent.command:start", "Run a node: offer this machine's GPUs."),
 }
 
@@ -134,11 +148,27 @@ def uncordon(name: str) -> None:
     """Let a node take work again.
 
     \b
-    Example:  shunter node uncordon n1
+    Examples:
+      shunter node uncordon n1
+      shunter node resume n1
     """
     with connect() as client:
+        was = any(one.node.cordoned for one in client.nodes() if one.node.name == name)
         view = client.uncordon(name)
-    click.echo(f"uncordoned {view.node.name}")
+    click.echo(f"uncordoned {view.node.name}" if was else f"{view.node.name} was not cordoned")
+
+
+@click.command(short_help="Remove a node that is lost for good.")
+@click.argument("name")
+def forget(name: str) -> None:
+    """Remove a node that is lost from all lists, with its cordon. If its worker starts again, it joins as a new one.
+
+    \b
+    Example:  shunter node forget n1
+    """
+    with connect() as client:
+        client.forget(name)
+    click.echo(f"forgot {name}")
 
 
 @click.command(short_help="Give a node no new work, and wait until it is empty.")
@@ -183,7 +213,7 @@ def lost(name: str, reason: str, yes: bool) -> None:
 
     It is your word that nothing runs there any more: if something does, it runs twice. A node that renews its lease
     needs this only if it is unfenced (alone in its cluster, or started with --fence operator); the jobs of any other
-    run elsewhere by themselves, 30 s after it fell silent.
+    run elsewhere by themselves, 30 s after it fell silent. It counts as a retry of each: jobs without one left fail.
 
     \b
     Example:  shunter node lost n1 --reason 'its power supply burnt'

@@ -53,7 +53,8 @@ class Loop:
         while not self.stop.is_set():
             try:
                 lead = self._ask_to_lead()
-                self._complaint.over()
+                if (for_s := self._complaint.over()) is not None:
+                    log.info("the store answers again", after_s=for_s)
                 if not lead.leading:
                     self._source.look()
                     self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))

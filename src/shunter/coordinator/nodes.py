@@ -14,7 +14,6 @@ from shunter.coordinator.follower import Follower
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import Job
 from shunter.domain.lease import NORMAL, Check, Standing, Watch, fastest
-from shunter.domain.node import SILENT_AFTER_MS
 from shunter.errors import StaleLeader
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
@@ -70,8 +69,7 @@ class NodeWatch:
     def _silence(self, seen: Seen, follower: Follower) -> bool:
         """Close nodes that do not renew; return whether that changed."""
         view = follower.view
-        fresh = {node for node, ms in seen.seen_ms.items() if seen.at_ms - ms <= SILENT_AFTER_MS}
-        silent = frozenset(node for node in view.nodes if node not in fresh or node not in seen.marks)
+        silent = frozenset(node for node in view.nodes if seen.is_silent(node) or node not in seen.marks)
         changed = silent != view.silent
         if changed:
             log.info("silent nodes", nodes=sorted(silent))

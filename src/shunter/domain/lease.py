@@ -52,6 +52,11 @@ class LeaseTerms(Struct, frozen=True):
         return self.renew_s
 
     @property
+    def silent_after_s(self) -> float:
+        """A node that has not renewed for this long (three tries) gets no new work: 7 s of the normal 20."""
+        return 3 * self.renew_s + 1.0
+
+    @property
     def least_requeue_s(self) -> float:
         """From here on no clocks within MAX_DRIFT let a successor start before the freeze; see the proof."""
         return (self.fence_after_s + self.freeze_within_s) * (1 + MAX_DRIFT) / (1 - MAX_DRIFT)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec import Struct
 
 from shunter.domain.ids import Incarnation, NodeName
-
-SILENT_AFTER_MS: Final = 7_000
-"""A node that has not renewed for this long (three tries) gets no new work. Its jobs are left alone."""
 
 
 class Gpu(Struct, frozen=True, omit_defaults=True):

@@ -95,8 +95,10 @@ def render(reason: Reason) -> str:  # one row per reason, and a checker that see
         case NotEnoughFree():
             return _not_enough(reason) + _without(reason.left_out)
         case NeverFits(nodes_wanted=nodes, gpus_per_node=gpus, nodes_big_enough=big):
-            gpus_and = f"{gpus} GPUs each and " if gpus else ""
-            return f"needs {nodes} nodes with {gpus_and}the cores and memory asked for; only {big} such nodes are here"
+            gpus_and = f"{gpus} GPU{'s' * (gpus > 1)}{' each' * (nodes > 1)} and " if gpus else ""
+            needs = f"needs {nodes} nodes" if nodes > 1 else "needs a node"
+            here = f"only {big} such node{'s are' if big > 1 else ' is'} here" if big else "no such node is here"
+            return f"{needs} with {gpus_and}the cores and memory asked for; {here}"
         case HeldBack(behind_job=job) | InLine(behind_job=job):
             return _behind(job, in_line=isinstance(reason, InLine))
         case BackingOff(retries=retries):

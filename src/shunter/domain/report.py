@@ -72,8 +72,9 @@ class NodeView(Struct, frozen=True):
     """A node as the API answers it. *state*: ready, cordoned, silent or lost. *silent_s*: since its last renewal.
 
     *lease*: by which terms it renews (normal, fast; restart: its worker was asked to end), or that it is unfenced;
-    nothing once it was lost. *free_gpus* counts what is left of healthy devices; it is a float where a device is partly
-    held. *pool* is the one that the node is in now: its own, else the one that the policy deals it to.
+    nothing once it was lost. *free_gpus* counts what can be given out now: of a ready node what is left of
+    healthy devices, a float where one is partly held; of others nothing. *pool* is the one that the node is in now: its
+    own, else the one that the policy deals it to.
     """
 
     node: Node
@@ -103,7 +104,7 @@ class EventView(Struct, frozen=True, omit_defaults=True):
 class ClusterView(Struct, frozen=True):
     """The cluster in one look. *leader* is empty when no coordinator leads now; *failing* if it leads and starts
     nothing, because its work fails. *identity* names the data set in Redis that the cluster lives in. *leads_since_s*
-    is by the store's clock, in seconds since 1970."""
+    is by the store's clock, in seconds since 1970. *nodes* and *gpus* leave out the *lost_nodes*."""
 
     cluster: str
     version: str
@@ -117,6 +118,7 @@ class ClusterView(Struct, frozen=True):
     failing: SchedulerFails | None = None
     identity: str = ""
     leads_since_s: float | None = None
+    lost_nodes: int = 0
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import structlog
-from litestar import Litestar, MediaType, Request, Response, Router, get, post
+from litestar import Litestar, MediaType, Request, Response, Router, delete, get, post
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
@@ -18,13 +18,14 @@ from litestar.response import Stream
 
 from shunter import __version__
 from shunter.domain.report import STATES, ClusterView, ErrorBody, EventView, JobView, NodeView
-from shunter.errors import InvalidInput, NotFound, RequestTooLarge, ShunterError, Unauthorized
+from shunter.errors import InvalidInput, NotFound, RequestTooLarge, ShunterError, Unauthorized, Unavailable
 from shunter.gateway import docs_page, feed, logs
 from shunter.gateway.auth import TokenGuard
 from shunter.gateway.door import check_request
 from shunter.gateway.hub import Hub
-from shunter.gateway.service import Cancellation, Page, Service
+from shunter.gateway.service import UNSAID, Cancellation, Page, Service
 from shunter.gateway.submission import MAX_JOBS, read_specs
+from shunter.runtime.log import Complaint
 from shunter.runtime.policy_report import PolicyInForce
 from shunter.store import commands
 
@@ -50,7 +51,7 @@ class Ids(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Why(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why a node is to take no new work, or is lost."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "by an operator"
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = UNSAID
 
 
 class Events(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
 
     guarded = [
         submit, list_jobs, show_job, cancel_jobs, job_logs, events, list_nodes, cordon_node, uncordon_node, lose_node,
-        cluster, policy,
+        forget_node, cluster, policy,
     ]  # fmt: skip
     api = Router("/", guards=[TokenGuard(token)], route_handlers=guarded, before_request=check_request)
     return Litestar(
@@ -112,7 +113,12 @@ def make_app(service: Service, hub: Hub, token: str) -> Litestar:
 # errors: the one table from our classes to statuses is `ShunterError.http_status`
 
 
+_trouble: Final = Complaint()
+
+
 def _answer_error(_: Request[Any, Any, Any], error: ShunterError) -> Response[ErrorBody]:
+    if isinstance(error, Unavailable) and _trouble.due(str(error)):
+        log.warning("unavailable", error=str(error))
     headers = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(error.http_status, {})
     return Response(_body(error), status_code=error.http_status, headers=headers, media_type=MediaType.JSON)
 
@@ -321,6 +327,12 @@ async def _why(request: Request[Any, Any, Any]) -> Why:
         raise InvalidInput(f"reason: {error}", field="reason", fix='send {"reason": "new disk"}') from error
 
 
+@delete("/v1/nodes/{name:str}", summary="Forget a lost node", status_code=204)
+async def forget_node(service: Service, name: str) -> None:
+    """Remove a node that is lost and that nothing is held on any more."""
+    await service.forget(name)
+
+
 @post("/v1/nodes/{name:str}/uncordon", summary="Uncordon a node", status_code=200)
 async def uncordon_node(service: Service, name: str) -> NodeView:
     """Let the node take work again."""
@@ -343,6 +355,8 @@ async def policy(service: Service) -> PolicyInForce:
 async def health(service: Service) -> Health:
     """200 while the store answers, else 503: for load balancers. Needs no token."""
     await service.store.run(commands.store_time(service.keys))
+    if (for_s := _trouble.over()) is not None:
+        log.info("the store answers again", after_s=for_s)
     return Health("ok")
 
 

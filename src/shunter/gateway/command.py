@@ -36,6 +36,7 @@ def gateway(
     import getpass
     from pathlib import Path
 
+    import structlog
     import uvicorn
 
     from shunter.gateway.app import make_app
@@ -57,6 +58,7 @@ def gateway(
         service = Service(store, config, getpass.getuser())
     token = load_or_make_token(Path(token_file) if token_file else config.home / "token")
     app = make_app(service, Hub(store, service.keys), token)
+    structlog.get_logger("gateway").info("listening", url=f"http://{host}:{port}", cluster=config.cluster)
     uvicorn.run(
         app, host=host, port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning",
         timeout_graceful_shutdown=2,

@@ -18,7 +18,7 @@ from shunter.domain.admission import check_fits_ever
 from shunter.domain.event import Cancelled, Event, StopAsked
 from shunter.domain.ids import JobId, NodeName
 from shunter.domain.job import WHOLE_GPU, Job, JobSpec, Submission, in_gpus
-from shunter.domain.node import SILENT_AFTER_MS, Node
+from shunter.domain.node import Node
 from shunter.domain.phase import LIVE, Ended, Queued, StopCause, Stopping
 from shunter.domain.reason import NotYetSeen, Reason, render
 from shunter.domain.report import ClusterView, EventView, JobView, NodeView, state_of, view_of
@@ -35,6 +35,9 @@ from shunter.store import commands, leases, queues
 from shunter.store.codec import Record
 from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore
+
+UNSAID: Final = "by an operator"
+"""Why a node is cordoned, if nobody says why."""
 
 INVENTORY_FRESH_S: Final = 2.0
 SCAN_CHUNK: Final = 500
@@ -244,18 +247,19 @@ class Service:
         views = []
         for node, ids in zip(nodes, held, strict=True):
             records = await self.store.run(commands.records(self.keys, ids)) if ids else []
-            silent_ms = seen.at_ms - seen.seen_ms.get(node.name, 0)
             cordoned, is_lost = cordons.get(node.name, ""), (node.name, node.incarnation) not in living
-            state = "silent" if silent_ms > SILENT_AFTER_MS else "cordoned" if cordoned else "ready"
+            state = "silent" if seen.is_silent(node.name) else "cordoned" if cordoned else "ready"
             state = "lost" if is_lost else state
-            free, shown = in_gpus(free_milli(node, records)), replace(node, cordoned=cordoned)
-            views.append(
-                NodeView(shown, state, free, tuple(ids), silent_ms / 1000, pools[node.name], seen.lease_of(node.name))
-            )
+            free = in_gpus(free_milli(node, records)) if state == "ready" else 0
+            silent_s, lease = seen.silent_s(node.name), seen.lease_of(node.name)
+            shown = replace(node, cordoned=cordoned)
+            views.append(NodeView(shown, state, free, tuple(ids), silent_s, pools[node.name], lease))
         return views
 
     async def cordon(self, name: str, why: str) -> NodeView:
-        """Raises NotFound for a node that never joined."""
+        """Cordon *name*, or with nothing in *why* uncordon it. Raises NotFound for a node that never joined."""
+        if why == UNSAID:  # of one that is cordoned the reason stays
+            why = (await self.store.run(commands.cordons(self.keys))).get(name, why)
         if await self.store.run(commands.cordon(self.keys, name, why, self.user)) == "unknown":
             raise NotFound(f"node {name!r}: unknown", field="name", fix="see `shunter nodes`")
         return await self._node(name)
@@ -282,6 +286,24 @@ class Service:
                 raise Conflict(f"node {name!r}: {view.state} already", field="name", fix="see `shunter nodes`")
         raise Conflict(f"node {name!r}: its jobs change too fast to be taken off it", fix="try again")
 
+    async def forget(self, name: str) -> None:
+        """Remove *name*, which is lost, for good. Raises NotFound, or Conflict for one that is not, or holds jobs."""
+        view = await self._node(name)
+        if view.state != "lost":
+            raise Conflict(
+                f"node {name!r}: expected one that is lost, it is {view.state}",
+                field="name",
+                fix=f"stop its worker, and wait until it is lost; or `shunter node lost {name}`",
+            )
+        lost = f"-{view.node.incarnation}"  # not one that joins meanwhile
+        answer = await self.store.run(commands.leave(self.keys, name, lost))
+        if answer == "stale":
+            raise Conflict(f"node {name!r}: has just joined anew", field="name", fix="see `shunter nodes`")
+        if answer == "busy":
+            raise Conflict(
+                f"node {name!r}: gangs that it was part of have not ended elsewhere yet", field="name", fix="try again"
+            )
+
     async def _node(self, name: str) -> NodeView:
         found = next((view for view in await self.nodes() if view.node.name == name), None)
         if found is None:
@@ -302,14 +324,15 @@ class Service:
             __version__,
             leader.get("name", "") if leads else "",
             epoch,
-            len(views),
-            sum(len(view.node.gpus) for view in views),
-            in_gpus(sum(round(view.free_gpus * WHOLE_GPU) for view in views if view.state == "ready")),
+            sum(view.state != "lost" for view in views),
+            sum(len(view.node.gpus) for view in views if view.state != "lost"),
+            in_gpus(sum(round(view.free_gpus * WHOLE_GPU) for view in views)),
             active,
             await self.store.run(commands.redis_version(self.keys)),
             Reasons(decision).failing(epoch) if leads else None,
             self.store.identity,
             int(leader.get("since_ms", 0)) / 1000 if leads else None,
+            sum(view.state == "lost" for view in views),
         )
 
     async def policy(self) -> PolicyInForce:

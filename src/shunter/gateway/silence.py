@@ -7,7 +7,6 @@ from typing import Final
 
 from shunter.domain.ids import NodeName
 from shunter.domain.lease import NORMAL
-from shunter.domain.node import SILENT_AFTER_MS
 from shunter.domain.phase import HOLDS_GPUS, Phase
 from shunter.domain.reason import NodeSilent
 from shunter.store import leases
@@ -42,11 +41,10 @@ class Silence:
 def silent_nodes(seen: Seen) -> dict[NodeName, NodeSilent]:
     """Return the nodes that have been silent for so long that no new work goes there, or that they freeze theirs."""
     silent = {}
-    for node, at_ms in seen.seen_ms.items():
-        terms = seen.terms.get(node, NORMAL)
-        silent_s = (seen.at_ms - at_ms) / 1000
-        if silent_s <= min(SILENT_AFTER_MS / 1000, terms.fence_after_s):
+    for node in seen.seen_ms:
+        if not seen.is_silent(node):
             continue
+        terms, silent_s = seen.terms.get(node, NORMAL), seen.silent_s(node)
         unfenced = node in seen.unfenced
         silent[node] = NodeSilent(
             node, silent_s, None if unfenced else terms.fence_after_s, None if unfenced else terms.requeue_after_s

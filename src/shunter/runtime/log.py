@@ -37,15 +37,18 @@ class Complaint:
     def __init__(self) -> None:
         self._said = ""
         self._again_s = 0.0
+        self._since_s: float | None = None
 
     def due(self, text: str) -> bool:
         """Return whether *text* is to be said now."""
         now_s = boot_time_s()
+        self._since_s = now_s if self._since_s is None else self._since_s
         if text == self._said and now_s < self._again_s:
             return False
         self._said, self._again_s = text, now_s + AGAIN_S
         return True
 
-    def over(self) -> None:
-        """Nothing is wrong any more: what comes next is new."""
-        self._said = ""
+    def over(self) -> float | None:
+        """Nothing is wrong any more: what comes next is new. Return for how long it was, in seconds, if it was."""
+        since_s, self._since_s, self._said = self._since_s, None, ""
+        return None if since_s is None else round(boot_time_s() - since_s, 1)

@@ -233,6 +233,10 @@ class Client:
         body = msgspec.json.encode({"reason": reason} if reason else {})
         return self._http.call("POST", f"/v1/nodes/{quote(node, safe='')}/cordon", NodeView, body=body)
 
+    def forget(self, node: str) -> None:
+        """Remove *node*, which is lost, for good. Raises NotFound, or Conflict for one that is not lost."""
+        self._http.send("DELETE", f"/v1/nodes/{quote(node, safe='')}")
+
     def uncordon(self, node: str) -> NodeView:
         return self._http.call("POST", f"/v1/nodes/{quote(node, safe='')}/uncordon", NodeView)
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from shunter.domain.ids import Incarnation, JobId, NodeName
 from shunter.domain.job import Job
-from shunter.domain.lease import TERMS, Answer, Granted, LeaseTerms, Lost, Mark, Old, Renewal, Stale
+from shunter.domain.lease import NORMAL, TERMS, Answer, Granted, LeaseTerms, Lost, Mark, Old, Renewal, Stale
 from shunter.domain.outcome import Exit, FailureClass
 from shunter.domain.phase import HOLDS_GPUS
 from shunter.domain.retry import on_lost
@@ -45,6 +45,14 @@ class Seen(Struct, frozen=True):
     ready_run: str
     written: dict[NodeName, str]
     """Each renewal as it is stored."""
+
+    def silent_s(self, node: NodeName) -> float:
+        """Return for how long nothing was heard of *node*."""
+        return (self.at_ms - self.seen_ms.get(node, 0)) / 1000
+
+    def is_silent(self, node: NodeName) -> bool:
+        """Return whether that is so long, by the node's own terms, that it gets no new work."""
+        return self.silent_s(node) > self.terms.get(node, NORMAL).silent_after_s
 
     def lease_of(self, node: NodeName) -> str:
         """Return the terms that *node* runs by: `normal`, `fast`, `unfenced`; nothing if it was lost."""

@@ -41,6 +41,8 @@ class Refusing:
     def run(self, _: Command[Any]) -> None:
         raise Asked
 
+    run_surely = run
+
 
 class Keeper:
     def __init__(self) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import time
 
+import httpx
 import msgspec
 import pytest
 
@@ -193,6 +194,8 @@ def test_cordon_and_uncordon_say_what_they_did(cli: Cli, gateway: FakeGateway) -
     gateway.plan("POST /v1/nodes/n1/uncordon", ok(NodeView(NODE, "ready", 1, (), 0.4)))
     assert cli("node", "cordon", "n1", "--reason", "fan").out == "cordoned n1; it still runs job 7\n"
     assert gateway.requests[0].content == b'{"reason":"fan"}'
+    cordoned = msgspec.structs.replace(NODE, cordoned="fan")
+    gateway.plan("GET /v1/nodes", ok({"nodes": [NodeView(cordoned, "cordoned", 0, (), 0.4)]}))
     assert cli("node", "uncordon", "n1").out == "uncordoned n1\n"
 
 
@@ -240,9 +243,31 @@ def test_drain_of_an_unknown_node_exits_4(cli: Cli, gateway: FakeGateway) -> Non
     assert cli("node", "drain", "n9") == (4, "", "shunter: node 'n9': unknown; see `shunter nodes`\n")
 
 
-def test_resume_is_uncordon(cli: Cli, gateway: FakeGateway) -> None:
+def test_resume_is_uncordon_and_says_when_there_was_nothing_to_do(cli: Cli, gateway: FakeGateway) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [of_node("ready")]}))
     gateway.plan("POST /v1/nodes/n1/uncordon", ok(of_node("ready")))
-    assert cli("node", "resume", "n1") == (0, "uncordoned n1\n", "")
+    assert cli("node", "resume", "n1") == (0, "n1 was not cordoned\n", "")
+
+
+def test_forget_says_so_and_a_refusal_is_told(cli: Cli, gateway: FakeGateway) -> None:
+    why = Conflict("node 'n1': expected one that is lost, it is ready", fix="stop its worker")
+    gateway.plan("DELETE /v1/nodes/n1", httpx.Response(204), refusal(why))
+    assert cli("node", "forget", "n1") == (0, "forgot n1\n", "")
+    assert cli("node", "forget", "n1") == (6, "", f"shunter: {why}\n")
+
+
+@pytest.mark.parametrize(
+    ("view", "note"),
+    [
+        (of_node("silent", 7, silent_s=12.0), "does not renew; freezes at 20 s, lost at 30 s"),
+        (of_node("silent", 7, silent_s=6.0, lease="fast"), "does not renew; its jobs are frozen, lost at 8 s"),
+        (of_node("silent", 7, silent_s=90.0, lease="unfenced"), "does not renew; its jobs may run on"),
+        (of_node("lost"), "given up; comes back when it joins, `shunter node forget` removes it"),
+    ],
+)
+def test_nodes_notes_what_silence_means(cli: Cli, gateway: FakeGateway, view: NodeView, note: str) -> None:
+    gateway.plan("GET /v1/nodes", ok({"nodes": [view]}))
+    assert f"  {note}; GPU 1: XID 79" in cli("nodes").out.splitlines()[1]
 
 
 def test_lost_asks_whether_nothing_runs_there_any_more(

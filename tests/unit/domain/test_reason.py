@@ -43,7 +43,7 @@ LINES: list[tuple[Reason, str]] = [
         NeverFits(4, 8, 2),
         "needs 4 nodes with 8 GPUs each and the cores and memory asked for; only 2 such nodes are here",
     ),
-    (NeverFits(1, 0, 0), "needs 1 nodes with the cores and memory asked for; only 0 such nodes are here"),
+    (NeverFits(1, 0, 0), "needs a node with the cores and memory asked for; no such node is here"),
     (InLine(17), "waits behind job 17, which goes first (the policy has no backfill)"),
     (NotEnoughFree(2, 4, 2, 4, 8), "2 nodes have 4 GPUs free now, but no 2 of them in one rack"),
     (HeldBack(17), "the free GPUs are kept for job 17, which goes first"),

@@ -80,7 +80,7 @@ def test_a_job_that_waits_for_ever_is_named_with_the_reason(tmp_path: Path) -> N
         simulate("mine", found.workload, found.nodes, with_strict_pools())
     assert str(caught.value) == (
         "mine: job wide waits for ever, for 8 GPUs: needs 2 nodes with 4 GPUs each and the cores and memory asked for; "
-        "only 1 such nodes are here; nothing runs, and nothing else comes; let the policy give it more nodes: pools, "
+        "only 1 such node is here; nothing runs, and nothing else comes; let the policy give it more nodes: pools, "
         "borrow, strict"
     )
 
