@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import redis
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError
 
@@ -15,7 +17,7 @@ from kombu_rediscluster.slot import Slot, SlotConnection, SlotSSLConnection
 from kombu_rediscluster.url import DEFAULT_PORT, Url, checked_tag, parse_url
 
 PAUSE_S: Final = 0.2
-"""Between two tries to note a message that was taken."""
+"""Between two tries to note what became of a message."""
 
 LOOKUP_NEEDS: Final = ("username", "password", "credential_provider", "client_name")
 """What the connections that ask for the slot have in common with the others, beside what begins with `ssl_`."""
@@ -49,16 +51,44 @@ class _Client(_Prefixing, kombu_redis.PrefixedStrictRedis):
 
 
 class QoS(kombu_redis.QoS):
-    """Does not lose a message that was taken from its queue when the master dies before it was noted as taken."""
+    """Notes of what was taken and what is done outlive a change of masters, within `note_timeout` seconds each.
+
+    Kombu gives up at the first error. A message that was taken and not noted is lost then; one that is done and not
+    noted takes up its place in the prefetch count for ever, until a worker with no place left stands still.
+    """
+
+    _hopeless = False
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note that *message* was taken, trying `note_timeout` seconds: if that fails, nobody has it any more."""
-        until_s = time.monotonic() + self.channel.note_timeout
+        """Note that *message* was taken: if that fails, nobody has it any more."""
+        self._insist(functools.partial(super().append, message, delivery_tag), self.channel.note_timeout)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Note that a message is done. If that fails, it is delivered again after the visibility timeout."""
+        self._settle(functools.partial(super().ack, delivery_tag), delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give a message back, or away. If that fails, it is delivered again after the visibility timeout."""
+        self._settle(functools.partial(super().reject, delivery_tag, requeue), delivery_tag)
+
+    def _settle(self, note: Callable[[], None], delivery_tag: str) -> None:
+        # Whoever had to give up once does not block its event loop so long again for each message that it has.
+        timeout_s = 0.0 if self._hopeless else self.channel.note_timeout
+        try:
+            self._insist(note, timeout_s)
+        except self.channel.connection_errors:
+            self._hopeless = True
+            virtual.QoS.ack(self, delivery_tag)
+            raise
+        self._hopeless = False
+
+    def _insist(self, note: Callable[[], None], timeout_s: float) -> None:
+        until_s = time.monotonic() + timeout_s
         while True:
             try:
-                super().append(message, delivery_tag)
+                note()
             except self.channel.connection_errors:
-                if time.monotonic() > until_s:
+                if self.channel.closed or time.monotonic() > until_s:
                     raise
                 time.sleep(PAUSE_S)
             else:

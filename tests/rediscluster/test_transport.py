@@ -143,3 +143,43 @@ def test_without_a_replica_nothing_is_confirmed_and_the_error_says_so(six: Six) 
     finally:
         six.start_one(replica)
         six.settled()
+
+
+def test_what_was_taken_can_be_acknowledged_at_the_next_master(six: Six) -> None:
+    six.settled()
+    queue, dies = queue_of("acked"), six.master_of("app-8")
+    with connected(six, "app-8", confirm_replicas=1) as connection:
+        connection.Producer().publish("x", exchange="", routing_key="acked", declare=[queue])
+        message = eventually(lambda: queue(connection.default_channel).get(), "it is delivered")
+        taken = six.at(dies)
+        assert taken.hlen("{app-8}unacked") == 1
+        six.kill(dies)
+        message.ack()
+    six.start_one(dies)
+    six.settled()
+    assert six.master_of("app-8") != dies
+    assert six.at(six.master_of("app-8")).hlen("{app-8}unacked") == 0
+
+
+@pytest.mark.parametrize("how", ["ack", "reject", "requeue"])
+def test_what_cannot_be_acknowledged_leaves_its_place_to_others(
+    six: Six, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    queue = queue_of(f"places-{how}")
+    with connected(six, "app-9", note_timeout=0.3) as connection:
+        channel = connection.default_channel
+        channel.basic_qos(0, 1, False)
+        connection.Producer().publish("x", exchange="", routing_key=queue.name, declare=[queue])
+        message = eventually(lambda: queue(channel).get(), "it is delivered")
+        assert not channel.qos.can_consume()
+
+        def nobody(*_: object) -> None:
+            raise redis.ConnectionError("nobody there")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(channel.qos, "_remove_from_indices", nobody)
+            patch.setattr(channel.qos, "restore_by_tag", lambda *_, **__: nobody())
+            with pytest.raises(redis.ConnectionError, match="nobody there"):
+                getattr(message, how)()
+        assert channel.qos.can_consume()
+        assert six.at(six.master_of("app-9")).hexists("{app-9}unacked", message.delivery_tag), "it comes back later"
