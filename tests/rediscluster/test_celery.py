@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +15,10 @@ from typing import Any
 
 import pytest
 
+import kombu_rediscluster
+from shunter.runtime.process import tied_to_parent
 from tests.rediscluster.app import build
-from tests.rediscluster.crew import Worker
+from tests.rediscluster.crew import ROOT, Worker
 from tests.rediscluster.six import Six, eventually
 from tests.rediscluster.talk import needs_server
 
@@ -81,3 +88,34 @@ def test_a_task_of_a_killed_worker_is_delivered_again(app: Any, start: Start, tm
     (tmp_path / "task").touch()
     lives = start("killed@second", "-P", "solo")  # which writes into the same file
     eventually(lambda: lives.lines() == ["task started", "task started", "task ended"], "it was done by the other")
+
+
+def test_a_worker_whose_login_is_refused_says_so_and_ends(six: Six, tmp_path: Path) -> None:
+    worker = Worker(tmp_path, six.url(TAG).replace(six.password, "wrong"), "wrong@w", "-P", "solo")
+    try:
+        assert worker.process.wait(30) != 0
+    finally:
+        worker.end()
+    assert "LoginRefused: login refused" in worker.log.read_text()
+    assert "check user and password in the broker URL" in worker.log.read_text()
+
+
+def test_the_example_of_the_readme(six: Six, tmp_path: Path) -> None:
+    """Word for word, but for the broker's address."""
+    readme = Path(kombu_rediscluster.__file__).with_name("README.md").read_text()
+    code, commands = re.findall(r"```(?:python)?\n(.*?)```", readme, flags=re.DOTALL)[1:3]
+    (address,) = re.findall(r'broker="(.*?)"', code)
+    (tmp_path / "tasks.py").write_text(code.replace(address, six.url("app-readme")))
+    worker, publish = (shlex.split(line) for line in commands.splitlines())
+    assert worker[0] == "celery"
+    assert publish[0] == "python"
+    options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{tmp_path}"}}
+    with (tmp_path / "log").open("wb") as log:
+        argv = [sys.executable, "-m", *worker, "-P", "solo"]
+        process = subprocess.Popen(tied_to_parent(argv, os.getpid()), stdout=log, stderr=log, **options)
+    try:
+        subprocess.run([sys.executable, *publish[1:]], check=True, timeout=30, **options)
+        eventually(lambda: "hello world" in (tmp_path / "log").read_text(), "the task has run")
+    finally:
+        process.terminate()
+        process.wait(15)
