@@ -25,6 +25,7 @@ from shunter.sdk.client import Client
 from shunter.sdk.spec import make_spec
 from shunter.store.keys import Keys
 from shunter.store.redis import Store
+from shunter.store.routes import with_cluster
 from tests.e2e.audit import Audit
 
 T = TypeVar("T")
@@ -71,7 +72,11 @@ class Yard:
     The cluster's name is unlike that of any other on this machine, and so is the marker of its jobs' processes.
     """
 
-    def __init__(self, nodes: Sequence[str | NodePlan], *, watched: bool = True) -> None:
+    def __init__(
+        self, nodes: Sequence[str | NodePlan], *, watched: bool = True, redis: str | None = None, coordinators: int = 1
+    ) -> None:
+        self.redis = redis
+        self.coordinators = coordinators
         self.home = Path(tempfile.mkdtemp(prefix="sh-", dir="/tmp"))
         self.files = self.home / "files-0"
         self.files.mkdir()
@@ -99,13 +104,15 @@ class Yard:
     # up and down
 
     def _new_cluster(self) -> LocalCluster:
-        return LocalCluster(self.home, nodes=self.plans, cluster=self.name)
+        return LocalCluster(
+            self.home, nodes=self.plans, cluster=self.name, redis=self.redis, coordinators=self.coordinators
+        )
 
     def up(self) -> Yard:
         self.cluster = self._new_cluster()
         self.cluster.start()
         self.client = self.cluster.client()
-        self.store = Store(self.cluster.redis.url)
+        self.store = Store(with_cluster(self.cluster.redis_url, self.name))
         if self.watched:
             self._watcher = threading.Thread(target=self.cluster.watch, name=f"watch {self.name}", daemon=True)
             self._watcher.start()
@@ -299,9 +306,11 @@ def psutil_wait(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def yard_of(*nodes: str | NodePlan, watched: bool = True) -> Iterator[Yard]:
+def yard_of(
+    *nodes: str | NodePlan, watched: bool = True, redis: str | None = None, coordinators: int = 1
+) -> Iterator[Yard]:
     """A cluster of *nodes* (such as `n1=simulated:4`), gone after the block, and checked if the block went well."""
-    yard = Yard(nodes, watched=watched)
+    yard = Yard(nodes, watched=watched, redis=redis, coordinators=coordinators)
     try:
         yield yard.up()
         yard.quiet()

@@ -116,7 +116,10 @@ class Role:
 
 
 class LocalCluster:
-    """The roles of the home *home*. Use as a context manager, or call `start()` and `stop()`."""
+    """The roles of the home *home*. Use as a context manager, or call `start()` and `stop()`.
+
+    *redis* is the URL of a Redis that runs elsewhere; without it the home has its own.
+    """
 
     def __init__(
         self,
@@ -127,6 +130,8 @@ class LocalCluster:
         port: int = 0,
         cluster: str = "main",
         policy: str | None = None,
+        redis: str | None = None,
+        coordinators: int = 1,
     ) -> None:
         self.home = home
         self.cluster = cluster
@@ -137,6 +142,9 @@ class LocalCluster:
         self._lock: IO[str] | None = None
         self._stopping = threading.Event()
         self.redis = EmbeddedRedis(home / "redis")
+        self.redis_url = redis or self.redis.url
+        self._embedded = redis is None
+        self._coordinators = coordinators
         self.roles: dict[str, Role] = {}
         self.url = ""
 
@@ -167,16 +175,21 @@ class LocalCluster:
         self.url = f"http://{shown}:{port}"
         logs = self.home / "logs"
         logs.mkdir(exist_ok=True)
-        self.redis.start(log=logs / "redis.log")
+        if self._embedded:
+            self.redis.start(log=logs / "redis.log")
         earlier = self._incarnations()
         load_or_make_token(self.home / "token")
         env = {name: value for name, value in os.environ.items() if name not in SAID_BY_US}
         env |= {"SHUNTER_HOME": str(self.home), "SHUNTER_CLUSTER": self.cluster}
+        if not self._embedded:
+            env["SHUNTER_REDIS"] = self.redis_url  # not an argument: it may have a password, and `ps` shows those
         common = ["--home", str(self.home), "--cluster", self.cluster]
         commands = {
             "gateway": ["shunter.gateway", "--host", self._host, "--port", str(port)],
-            "coordinator": ["shunter.coordinator", *(["--policy", self._policy] if self._policy else [])],
         }
+        for number in range(1, self._coordinators + 1):
+            name = "coordinator" if number == 1 else f"coordinator-{number}"
+            commands[name] = ["shunter.coordinator", *(["--policy", self._policy] if self._policy else [])]
         for node in self.nodes:
             cpus = ["--cpus", str(node.cpus)] if node.cpus else []
             options = [*cpus, *node.traits.options()]
@@ -221,7 +234,7 @@ class LocalCluster:
         nodes = [node_record(self.home / "nodes" / node.name) for node in self.nodes]
         found: list[Node] = []
         for path in [*(path for path in nodes if path.exists()), home]:  # the home last: without a record it makes one
-            store = Store(self.redis.url, identity=Identity(keys, path))
+            store = Store(self.redis_url, identity=Identity(keys, path))
             try:
                 found = store.run(commands.nodes(keys))
             finally:

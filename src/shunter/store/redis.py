@@ -167,8 +167,8 @@ class Store:
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, identity: Identity | None = None) -> None:
         self.url = url if identity is None else routes.with_cluster(url, identity.cluster)
         self.route = routes.parse(self.url)
-        self._finder = routes.Finder(self.route)
-        self._client = _raw(routes.client(self.route, self._finder, _options(timeout_s)))
+        self.finder = routes.Finder(self.route)
+        self._client = _raw(routes.client(self.route, self.finder, _options(timeout_s)))
         self._patience = _Patience(self.route)
         self._identity = identity
 
@@ -226,7 +226,7 @@ class Store:
                 raise
             finally:
                 pool.release(connection)
-            return reply, self._patience.heard(replicas) or self._finder.majority_names(address)
+            return reply, self._patience.heard(replicas) or self.finder.majority_names(address)
 
     def _run(self, command: Command[T]) -> T:
         with _translated():

@@ -1,0 +1,195 @@
+"""Redis servers die and take over from one another under a whole cluster: nothing is lost, doubled or frozen."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from shunter.domain.report import JobView
+from shunter.errors import Unavailable
+from shunter.local.redis_servers import RedisServers
+from shunter.sdk.spec import make_spec
+from shunter.store.deploy import plan
+from shunter.store.redis import Store
+from tests.contract.servers import free_ports
+from tests.e2e.test_leases import let_go, now_s, stamping, stamps, wait_for_stamp
+from tests.e2e.yard import Yard, eventually, yard_of
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server 7 is needed"),
+]
+
+DOWN_AFTER_MS = 1_000
+"""A third of what is used in earnest: the same happens, sooner."""
+
+ONCE = 'echo "$SHUNTER_JOB_ID $SHUNTER_ATTEMPT" >>"$OUT"'
+
+
+class World(NamedTuple):
+    yard: Yard
+    servers: RedisServers
+
+    def master(self) -> str:
+        """The name of the server that serves now."""
+        with contextlib.closing(Store(self.yard.store.url)) as store:
+            _, port = store.finder.master()
+        return next(one.name for one in self.servers.plan.servers if one.port == port)
+
+    def replicas(self) -> list[str]:
+        """The data servers that copy the one that serves."""
+        master = self.servers.plan.named(self.master())
+        found = []
+        for name in self.servers.living():
+            role = self.servers.do(name, "ROLE")
+            if role[0] == b"slave" and role[2] == master.port:
+                found.append(name)
+        return found
+
+
+@pytest.fixture(scope="module", params=["sentinel", "cluster"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    ports = free_ports(6)
+    made = plan(request.param, ["127.0.0.1"], port=0, ports=ports, password="secret", down_after_ms=DOWN_AFTER_MS)
+    servers = RedisServers(made, tmp_path_factory.mktemp(request.param), "secret")
+    servers.write()
+    try:
+        servers.start_all(tied=True)
+        with yard_of("n1=simulated:8", "n2=simulated:8", watched=False, redis=made.url, coordinators=2) as yard:
+            yield World(yard, servers)
+    finally:
+        servers.stop()
+
+
+class Submitter(threading.Thread):
+    """Submits job after job, each until it is answered, and notes what it was told."""
+
+    def __init__(self, yard: Yard, out: Path) -> None:
+        super().__init__(name="submitter", daemon=True)
+        self._yard, self._out = yard, out
+        self._stop_asked = threading.Event()
+        self.accepted: list[JobView] = []
+        self.longest_s = 0.0
+
+    def run(self) -> None:
+        with self._yard.cluster.client() as client:
+            number = 0
+            while not self._stop_asked.is_set():
+                number += 1
+                spec, began_s = make_spec({"command": ONCE, "gpus": 0, "env": {"OUT": str(self._out)}}), now_s()
+                while True:
+                    try:
+                        self.accepted.append(client.submit(spec, idempotency_key=f"{self._out.name}-{number}"))
+                        break
+                    except Unavailable:
+                        time.sleep(0.02)
+                self.longest_s = max(self.longest_s, now_s() - began_s)
+
+    def stop(self) -> list[JobView]:
+        self._stop_asked.set()
+        self.join(60)
+        assert not self.is_alive()
+        return self.accepted
+
+
+@contextlib.contextmanager
+def submitting(world: World, name: str) -> Iterator[Submitter]:
+    submitter = Submitter(world.yard, world.yard.files / name)
+    submitter.start()
+    try:
+        eventually(lambda: len(submitter.accepted) > 10, "submissions are on their way")
+        yield submitter
+    finally:
+        submitter.stop()
+
+
+def another_serves(world: World, dead: str) -> None:
+    eventually(lambda: world.master() != dead, "another serves", within_s=30.0)
+
+
+def goes_on(submitter: Submitter) -> None:
+    accepted = len(submitter.accepted)
+    eventually(lambda: len(submitter.accepted) > accepted + 10, "submissions go on", within_s=30.0)
+
+
+def check_each_ran_once(world: World, submitter: Submitter) -> None:
+    """What was accepted is there, ended well, and by its own word ran once."""
+    views = world.yard.ended(*(view.id for view in submitter.accepted), within_s=90.0)
+    assert {view.state for view in views} == {"succeeded"}
+    ran = [line.split()[0] for line in submitter._out.read_text().splitlines()]
+    assert sorted(map(int, ran)) == sorted({view.id for view in views}), "none is lost, none ran twice"
+    assert len(ran) == len(submitter.accepted)
+
+
+def check_unharmed(world: World, name: str, job: int) -> None:
+    """The job that ran all the time was neither frozen nor started again."""
+    let_go(world.yard, name)
+    (view,) = world.yard.ended(job)
+    assert (view.state, view.retries, view.attempt) == ("succeeded", 0, 1)
+    assert view.outcome is not None
+    assert view.outcome.frozen_s == 0
+    found = stamps(world.yard, name, 1)
+    assert max(later - earlier for earlier, later in pairwise(found)) < 5.0
+
+
+def test_when_the_master_is_killed_another_takes_over_and_nothing_is_lost_doubled_or_frozen(world: World) -> None:
+    yard, servers = world
+    running = stamping(yard, "through-kill")
+    wait_for_stamp(yard, "through-kill", 1)
+    with submitting(world, "killed") as submitter:
+        dies = world.master()
+        servers.kill(dies)
+        killed_s = now_s()
+        another_serves(world, dies)
+        goes_on(submitter)
+        servers.start(dies, tied=True)
+        servers.settle()
+        confirmed_from = len(submitter.accepted)
+        eventually(lambda: any(one.confirmed for one in submitter.accepted[confirmed_from:]), "the old one confirms")
+    check_each_ran_once(world, submitter)
+    wait_for_stamp(yard, "through-kill", 1, after_s=killed_s)
+    check_unharmed(world, "through-kill", running)
+
+
+def test_all_servers_are_restarted_one_by_one_under_load(world: World) -> None:
+    yard, servers = world
+    running = stamping(yard, "through-restarts")
+    wait_for_stamp(yard, "through-restarts", 1)
+    with submitting(world, "restarted") as submitter:
+        for server in [one for one in servers.plan.servers if one.kind == "data"]:
+            served = world.master() == server.name
+            servers.stop(server.name)
+            if served:
+                another_serves(world, server.name)
+            goes_on(submitter)
+            servers.start(server.name, tied=True)
+            servers.settle()
+    check_each_ran_once(world, submitter)
+    check_unharmed(world, "through-restarts", running)
+
+
+def test_a_submission_says_when_no_replica_has_it(world: World) -> None:
+    yard, servers = world
+    servers.settle()
+    frozen = eventually(world.replicas, "there are replicas")
+    assert yard.client.submit(command="true", gpus=0).confirmed
+    for name in frozen:
+        servers.signal(name, signal.SIGSTOP)
+    try:
+        assert not yard.client.submit(command="true", gpus=0).confirmed
+    finally:
+        for name in frozen:
+            servers.signal(name, signal.SIGCONT)
+    eventually(lambda: yard.client.submit(command="true", gpus=0).confirmed, "they are back")
+    servers.settle()
+    yard.quiet()
