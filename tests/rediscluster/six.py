@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -102,6 +103,14 @@ class Six:
     def kill(self, port: int) -> None:
         self._processes[port].kill()
         self._processes[port].wait()
+
+    def cut_off(self, master: int, replica: int) -> None:
+        """Have *replica* miss what *master* does from now on, until it is thawed."""
+        self._processes[replica].send_signal(signal.SIGSTOP)
+        self.do(master, "CLIENT", "KILL", "TYPE", "replica")  # what was sent would still be in the frozen one's socket
+
+    def thaw(self, port: int) -> None:
+        self._processes[port].send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for port in list(self._processes):

@@ -39,6 +39,8 @@ def crew(six: Six, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Wo
             eventually(lambda worker=worker: worker.answers(app), f"{worker.name} is up")  # type: ignore[misc]
         app.close()
         yield workers
+        for worker in workers:
+            worker.process.terminate()
 
 
 def follows(six: Six, crew: list[Worker], fault: Callable[[Six], None]) -> None:

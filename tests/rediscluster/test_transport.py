@@ -111,7 +111,12 @@ def test_no_confirmed_message_is_lost_when_the_master_is_killed(six: Six) -> Non
     try:
         eventually(lambda: len(confirmed) > 200, "the writer is on its way")
         dies = six.master_of("app-6")
+        replica, client = six.replica_of(dies), six.at(dies)
+        six.cut_off(dies, replica)
+        written = client.llen("{app-6}killed")
+        eventually(lambda: client.llen("{app-6}killed") > written, "something is written that no replica has")
         six.kill(dies)
+        six.thaw(replica)
         killed.set()
         eventually(lambda: six.master_of("app-6") != dies or None, "its replica takes over")
         six.start_one(dies)  # till then there is no replica that could confirm anything
