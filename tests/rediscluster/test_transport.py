@@ -9,9 +9,11 @@ import time
 
 import pytest
 import redis
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
+from kombu.exceptions import ChannelError, OperationalError
 
-from tests.rediscluster.six import Six, eventually
+from tests.rediscluster.six import Six, eventually, free_ports
 from tests.rediscluster.talk import LOST, connected, drain, needs_server, queue_of
 
 pytestmark = needs_server
@@ -188,3 +190,34 @@ def test_what_cannot_be_acknowledged_leaves_its_place_to_others(
                 getattr(message, how)()
         assert channel.qos.can_consume()
         assert six.at(six.master_of("app-9")).hexists("{app-9}unacked", message.delivery_tag), "it comes back later"
+
+
+def test_a_queue_can_be_asked_for_without_being_made(six: Six) -> None:
+    with connected(six, "app-10") as connection:
+        channel = connection.default_channel
+        with pytest.raises(ChannelError, match="NOT_FOUND"):
+            queue_of("asked")(channel).queue_declare(passive=True)
+        connection.Producer().publish("x", exchange="", routing_key="asked")
+        assert queue_of("asked")(channel).queue_declare(passive=True).message_count == 1
+
+
+def test_a_closed_channel_is_a_lost_connection(six: Six) -> None:
+    """So that Kombu's retries take a new one, where redis:// ends with an AttributeError."""
+    with connected(six, "app-11") as connection:
+        producer = connection.Producer()
+        producer.channel.close()
+        with pytest.raises(redis.ConnectionError, match="this channel was closed"):
+            producer.publish("x", exchange="", routing_key="closed")
+        producer.publish("x", exchange="", routing_key="closed", retry=True, retry_policy={"max_retries": 2})
+        assert drain(connection, queue_of("closed"), 1) == ["x"]
+
+
+def test_kombu_waits_before_it_tries_again_however_many_hosts_a_url_has() -> None:
+    intervals: list[float] = []
+    url = "rediscluster://" + ";".join(f"127.0.0.1:{port}" for port in free_ports(3))
+    with Connection(url) as connection, pytest.raises(OperationalError, match="no node says who serves"):
+        connection.ensure_connection(
+            lambda _, interval: intervals.append(interval), max_retries=2, interval_start=0.01, interval_step=0.01
+        )
+    assert len(intervals) >= 2
+    assert all(interval > 0 for interval in intervals)
