@@ -579,3 +579,20 @@ def test_in_another_run_of_the_store_nothing_is_placed(cluster: Cluster, leaders
     assert cluster.snapshot() == before
     run_id = cluster.watch().run_id
     assert cluster.run(commands.place(cluster.keys, leadership, moves, run_id=run_id)) == ["ok", "ok"]
+
+
+# another server takes over
+
+
+def test_numbers_jump_once_for_each_server_that_takes_over(cluster: Cluster, leadership: Leadership) -> None:
+    def advance(run_id: str, by: Leadership = leadership) -> str:
+        return cluster.run(leases.advance(cluster.keys, by, run_id))
+
+    first = cluster.submit()[0]
+    assert [advance("a"), advance("a")] == ["same", "same"], "the first run ever is no take-over"
+    assert cluster.submit()[0] == first + 1
+    assert advance("b", Leadership(leadership.epoch - 1, leadership.token)) == "stale"
+    earlier = cluster.run(commands.next_incarnation(cluster.keys))
+    assert [advance("b"), advance("b")] == ["ok", "same"]
+    assert cluster.submit()[0] == first + 2 + leases.JUMP
+    assert int(cluster.run(commands.next_incarnation(cluster.keys))) == int(earlier) + 1 + leases.JUMP

@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 import pytest
 
+from shunter.cli.main import main
 from shunter.domain.report import JobView
-from shunter.errors import Unavailable
+from shunter.errors import SetupError, Unavailable
 from shunter.local.redis_servers import RedisServers
 from shunter.sdk.spec import make_spec
 from shunter.store.deploy import plan
+from shunter.store.leases import JUMP
 from shunter.store.redis import Store
+from shunter.store.startup import check_settings
 from tests.contract.servers import free_ports
 from tests.e2e.test_leases import let_go, now_s, stamping, stamps, wait_for_stamp
 from tests.e2e.yard import Yard, eventually, yard_of
@@ -157,6 +160,8 @@ def test_when_the_master_is_killed_another_takes_over_and_nothing_is_lost_double
         confirmed_from = len(submitter.accepted)
         eventually(lambda: any(one.confirmed for one in submitter.accepted[confirmed_from:]), "the old one confirms")
     check_each_ran_once(world, submitter)
+    ids = [view.id for view in submitter.accepted]
+    assert ids[-1] > ids[0] + JUMP, "no number that the dead master may have given out is given out again"
     wait_for_stamp(yard, "through-kill", 1, after_s=killed_s)
     check_unharmed(world, "through-kill", running)
 
@@ -176,6 +181,21 @@ def test_all_servers_are_restarted_one_by_one_under_load(world: World) -> None:
             servers.settle()
     check_each_ran_once(world, submitter)
     check_unharmed(world, "through-restarts", running)
+
+
+def test_the_check_of_settings_says_what_would_lose_jobs(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    url = world.yard.store.url
+    assert main(["deploy", "check", "--redis", url]) == 0
+    assert capsys.readouterr().out == "all as it should be\n"
+    master = world.master()
+    world.servers.do(master, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        assert main(["deploy", "check", "--redis", url]) == 3
+        assert "refused  redis: maxmemory-policy: expected noeviction, found allkeys-lru" in capsys.readouterr().out
+        with pytest.raises(SetupError, match="maxmemory-policy"), contextlib.closing(Store(url)) as store:
+            check_settings(store)
+    finally:
+        world.servers.do(master, "CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
 def test_a_submission_says_when_no_replica_has_it(world: World) -> None:

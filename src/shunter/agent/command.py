@@ -81,6 +81,7 @@ def start(
     from shunter.store.identity import Identity, node_record
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
+    from shunter.store.startup import check_settings
 
     log.configure("node")
     shield()
@@ -92,6 +93,7 @@ def start(
         identity = Identity(keys, node_record(folder))
         store = Store(config.redis, identity=identity)
         renewals = Store(config.redis, timeout_s=TERMS[lease].renew_timeout_s, identity=identity)
+    check_settings(store, TERMS[lease])
     source = open_source(gpus, node=node)
 
     def describe(incarnation: str) -> Node:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 import click
@@ -17,6 +19,32 @@ def deploy() -> None:
     \b
     Example:  shunter deploy redis --mode sentinel --start
     """
+
+
+@deploy.command(short_help="See whether a Redis is set up so that jobs are safe there.")
+@click.option("--redis", "url", envvar="SHUNTER_REDIS", required=True, metavar="URL", help="As the roles get it.")
+@click.option("--lease", type=click.Choice(["normal", "fast"]), default="normal", show_default=True)
+def check(url: str, lease: str) -> None:
+    """See whether a Redis is set up so that jobs are safe there. Exit code 3: roles would refuse it.
+
+    \b
+    Example:  shunter deploy check --redis 'sentinel://10.0.0.1:26379;10.0.0.2:26379;10.0.0.3:26379/shunter'
+    """
+    from shunter.domain.lease import TERMS
+    from shunter.store.checks import problems
+    from shunter.store.redis import Store
+    from shunter.store.routes import CLUSTER, parse, with_cluster
+
+    if parse(url).kind == CLUSTER and not parse(url).name:
+        url = with_cluster(url, os.environ.get("SHUNTER_CLUSTER") or "main")
+    with contextlib.closing(Store(url)) as store:
+        found = list(problems(store.examine(), TERMS[lease]))
+    for problem in found:
+        click.echo(f"{'refused' if problem.refused else 'warning'}  {problem}")
+    if any(problem.refused for problem in found):
+        raise click.exceptions.Exit(3)
+    if not found:
+        click.echo("all as it should be")
 
 
 @deploy.command(short_help="Redis with Sentinel, or a Redis Cluster.")

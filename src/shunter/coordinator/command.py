@@ -42,6 +42,7 @@ def coordinator(redis: str | None, cluster: str | None, home: str | None, policy
     from shunter.store.identity import Identity, home_record
     from shunter.store.keys import Keys
     from shunter.store.redis import Store
+    from shunter.store.startup import check_settings
 
     log.configure("coordinator")
     with naming_variables():
@@ -49,6 +50,7 @@ def coordinator(redis: str | None, cluster: str | None, home: str | None, policy
         keys = Keys(config.cluster)
         store = Store(config.redis, identity=Identity(keys, home_record(config.home, config.cluster)))
         source = PolicySource(policy or None, config.home)
+    check_settings(store)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     loop = Loop(store, keys, CeleryDispatcher(config.redis, keys), source, name)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from shunter.coordinator.nodes import StoreChanged
 from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
@@ -60,6 +61,8 @@ class Loop:
                     self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
                     continue
                 self._lead(Leadership(lead.epoch, self._token))
+            except StoreChanged:
+                log.warning("another Redis server serves now: all is read anew")
             except StaleLeader as error:
                 log.warning("no longer leading", error=str(error))
                 self._token = secrets.token_hex(8)

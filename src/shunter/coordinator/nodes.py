@@ -28,6 +28,10 @@ from shunter.store.redis import Store
 log = structlog.get_logger("coordinator")
 
 
+class StoreChanged(Exception):
+    """Another server serves the store than before, which may not have the last that was written: read all anew."""
+
+
 class NodeWatch:
     """Begun anew with each leadership: what an earlier leader saw counts for nothing."""
 
@@ -48,9 +52,18 @@ class NodeWatch:
         return self._watch.run_id
 
     def check(self, follower: Follower) -> bool:
-        """Look at all nodes, and take the jobs of lost ones off them. Return whether a pass may find something new."""
+        """Look at all nodes, and take the jobs of lost ones off them. Return whether a pass may find something new.
+
+        Raises StoreChanged.
+        """
         seen = self._store.run(leases.watch(self._keys))
         now_s = boot_time_s()  # after the answer: every renewal in it was written before
+        if self.run_id != seen.run_id and self._store.route.replicated:
+            if self.run_id:
+                raise StoreChanged
+            answer = self._store.run(leases.advance(self._keys, self._leadership, seen.run_id))
+            self._must(answer != "stale")
+            log.info("serves the store", run_id=seen.run_id, numbers_jumped=answer == "ok")
         watch = replace(
             self._watch, terms=fastest(seen.terms.values()), ready_run=self._watch.ready_run or seen.ready_run
         )

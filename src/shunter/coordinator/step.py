@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from shunter.coordinator.follower import Changes, Follower, before
-from shunter.coordinator.nodes import NodeWatch
+from shunter.coordinator.nodes import NodeWatch, StoreChanged
 from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.trouble import Trouble
 from shunter.dispatch.celery import CeleryDispatcher, Destination, Hint
@@ -104,7 +104,7 @@ class Coordinator:
         """
         try:
             yield
-        except (StaleLeader, Unavailable):
+        except (StaleLeader, StoreChanged, Unavailable):
             raise
         except Exception as error:
             self._reread_due |= self._trouble.failed(error, time.monotonic()) or blind

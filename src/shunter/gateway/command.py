@@ -33,6 +33,7 @@ def gateway(
     \b
     Example:  shunter gateway --host 0.0.0.0 --port 8470 --redis redis://10.0.0.5:6379/0
     """
+    import contextlib
     import getpass
     from pathlib import Path
 
@@ -48,13 +49,16 @@ def gateway(
     from shunter.runtime.variables import naming_variables
     from shunter.store.identity import Identity, home_record
     from shunter.store.keys import Keys
-    from shunter.store.redis import AsyncStore
+    from shunter.store.redis import AsyncStore, Store
+    from shunter.store.startup import check_settings
 
     log.configure("gateway")
     with naming_variables():
         config = settings(cluster=cluster, redis=redis, home=home, storage=storage)
         identity = Identity(Keys(config.cluster), home_record(config.home, config.cluster))
         store = AsyncStore(config.redis, identity=identity)
+        with contextlib.closing(Store(store.url)) as once:
+            check_settings(once)
         service = Service(store, config, getpass.getuser())
     token = load_or_make_token(Path(token_file) if token_file else config.home / "token")
     app = make_app(service, Hub(store, service.keys), token)

@@ -2,7 +2,7 @@
 
 | key            | type   | holds                                                                      |
 |----------------|--------|----------------------------------------------------------------------------|
-| `meta`         | hash   | `identity` of the data set, `last_job`, `last_incarnation`                  |
+| `meta`         | hash   | `identity` of the data set, `last_job`, `last_incarnation`, `run`: see advance.lua |
 | `specs`        | hash   | job id → job JSON, newline, launch JSON; never changes                      |
 | `phases`       | hash   | job id → `PHASE ATTEMPT ALLOCATION REV` (see codec.py), newline, phase JSON |
 | `active`       | zset   | ids of jobs that have not ended, scored by id                              |

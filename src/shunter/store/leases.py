@@ -7,7 +7,7 @@ mark of `domain.lease`, and by which terms the leader is to judge the node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -22,6 +22,9 @@ from shunter.store.codec import Record
 from shunter.store.command import Arg, Command, call
 from shunter.store.commands import EVENTS_KEPT, Leadership, Move, items, move, publish
 from shunter.store.keys import Keys
+
+JUMP: Final = 2_000
+"""More than anybody submits while a master that was replaced may still accept it: the lag that is allowed, 5 s."""
 
 _ANSWERS: dict[bytes, Answer] = {b"stale": Stale(), b"lost": Lost(), b"old": Old()}
 
@@ -115,6 +118,15 @@ def watch(keys: Keys) -> Command[Seen]:
 def ready(keys: Keys, leadership: Leadership, run_id: str) -> Command[bool]:
     """Note that every node was caught up under *run_id*; return False if the caller no longer leads."""
     return publish(keys, leadership, keys.ready_run, run_id.encode())
+
+
+def advance(keys: Keys, leadership: Leadership, run_id: str) -> Command[str]:
+    """Have job numbers and incarnations jump ahead, once, where the server of *run_id* took over from another.
+
+    Return `ok`, `same` or `stale`.
+    """
+    args: list[Arg] = [leadership.epoch, leadership.token, run_id, JUMP]
+    return call("advance", [keys.leader, keys.meta], args, lambda reply: reply.decode())
 
 
 def lose(

@@ -7,6 +7,7 @@ replaced when they are taken from the pool.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
@@ -29,6 +30,8 @@ from redis.retry import Retry
 
 from shunter.errors import SetupError, Unavailable
 from shunter.store import routes
+from shunter.store.checks import Found
+from shunter.store.codec import pairs
 from shunter.store.command import Command, guarded
 from shunter.store.identity import Identity, found, identify
 
@@ -257,10 +260,26 @@ class Store:
         with _translated():
             return cast(list[Any], pipeline.execute(raise_on_error=False))
 
+    def examine(self) -> Found:
+        """Return how this Redis is set up, for `checks.problems`. Raises Unavailable, or SetupError for a bad login."""
+        server, replication = self.info("server"), self.info("replication")
+        config: dict[str, str] = {}
+        with contextlib.suppress(SetupError, ResponseError):
+            flat = self._plainly("CONFIG", "GET", "*")
+            config = {name.decode(): value.decode(errors="replace") for name, value in pairs(flat).items()}
+        sentinel = self.finder.sentinel() if self.route.kind == routes.SENTINEL else {}
+        return Found(
+            self.route.kind, server.get("redis_version", ""), config, int(replication.get("connected_slaves", 0)),
+            sentinel, len(self.route.hosts),
+        )  # fmt: skip
+
+    def _plainly(self, *words: str) -> Any:
+        with _translated():
+            return self._client.execute_command(*words)
+
     def info(self, section: str) -> dict[str, str]:
         """Return a section of INFO as text."""
-        with _translated():
-            text = cast(bytes, self._client.execute_command("INFO", section)).decode()
+        text = cast(bytes, self._plainly("INFO", section)).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     def close(self) -> None:

@@ -184,6 +184,14 @@ class Finder:
             problems.append(f"{host[0]}:{host[1]}: knows no master {self._url.name!r}")
         raise ConnectionError(f"no sentinel names a master ({'; '.join(problems)})")
 
+    def sentinel(self) -> dict[str, str]:
+        """Return what the first sentinel that answers says of the master; nothing if none does."""
+        for host in self._url.hosts:
+            with contextlib.suppress(RedisError, OSError):
+                flat = [word.decode() for word in self._ask(host, "SENTINEL", "MASTER", self._url.name)]
+                return dict(zip(flat[::2], flat[1::2], strict=True))
+        return {}
+
     def majority_names(self, address: Address) -> bool:
         """Return whether more than half of all sentinels, or masters, say that *address* serves."""
         votes: Counter[Address | None] = Counter()
