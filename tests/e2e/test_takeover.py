@@ -142,7 +142,7 @@ def check_unharmed(world: World, name: str, job: int) -> None:
     assert view.outcome is not None
     assert view.outcome.frozen_s == 0
     found = stamps(world.yard, name, 1)
-    assert max(later - earlier for earlier, later in pairwise(found)) < 5.0
+    assert max((later - earlier for earlier, later in pairwise(found)), default=0.0) < 5.0
 
 
 def test_when_the_master_is_killed_another_takes_over_and_nothing_is_lost_doubled_or_frozen(world: World) -> None:
@@ -196,6 +196,41 @@ def test_the_check_of_settings_says_what_would_lose_jobs(world: World, capsys: p
             check_settings(store)
     finally:
         world.servers.do(master, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+def test_nothing_starts_before_a_replica_has_its_claim(world: World) -> None:
+    """With replicas that stand still: a master in this state may be one that others are just replacing."""
+    yard, servers = world
+    servers.settle()
+    frozen = eventually(world.replicas, "there are replicas")
+    for name in frozen:
+        servers.signal(name, signal.SIGSTOP)
+    try:
+        job = stamping(yard, "claimed")
+        eventually(lambda: yard.client.job(job).state != "queued", "it is placed")
+        logs = [yard.home / "logs" / f"node-n{number}.log" for number in (1, 2)]
+        eventually(lambda: any("no replica has it" in log.read_text() for log in logs), "its node waits for a replica")
+        assert stamps(yard, "claimed", 1) == []
+    finally:
+        for name in frozen:
+            servers.signal(name, signal.SIGCONT)
+    wait_for_stamp(yard, "claimed", 1)
+    check_unharmed(world, "claimed", job)
+    servers.settle()
+
+
+def test_where_no_replica_is_left_most_must_name_the_master_before_anything_starts(world: World) -> None:
+    yard, servers = world
+    if servers.plan.mode == "sentinel":
+        pytest.skip("with Sentinel a master without replicas accepts nothing: min-replicas-to-write")
+    servers.settle()
+    (replica,) = eventually(world.replicas, "there is a replica")
+    servers.stop(replica)
+    try:
+        assert yard.ended(yard.submit("true", gpus=0))[0].state == "succeeded"
+    finally:
+        servers.start(replica, tied=True)
+        servers.settle()
 
 
 def test_a_submission_says_when_no_replica_has_it(world: World) -> None:

@@ -223,13 +223,17 @@ class Store:
                     reply, replicas = _ask(connection, _argv_with_text(command), self._patience.wait)
                 if isinstance(reply, RedisError):
                     raise reply
+                sure = self._patience.heard(replicas)
+                role = None if sure else _ask(connection, ("ROLE",))[0]
                 address = (connection.host, connection.port)
             except BaseException:
                 connection.disconnect()
                 raise
             finally:
                 pool.release(connection)
-            return reply, self._patience.heard(replicas) or self.finder.majority_names(address)
+            # With replicas that do not answer it may be cut off, and those who still name it may not know yet.
+            alone = role is not None and role[0] == b"master" and not role[2]
+            return reply, sure or (alone and self.finder.majority_names(address))
 
     def _run(self, command: Command[T]) -> T:
         with _translated():
