@@ -141,9 +141,10 @@ class Channel(kombu_redis.Channel):
         return 0
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        if self.connection is None:
-            # Kombu's retry of a declaration closes the channel that its producer goes on with. An error of the
-            # connection, unlike the AttributeError that would follow, makes the producer take a new one.
+        if self.connection is None or self.connection.client is None:
+            # Kombu's retry of a declaration closes the channel that its producer goes on with, and connections are
+            # closed under channels that still have messages to give back. An error of the connection, unlike the
+            # AttributeError that would follow, makes the producer take a new one, and does not end a worker.
             raise ConnectionError("this channel was closed")
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         for name in ("host", "port"):

@@ -53,6 +53,7 @@ def follows(six: Six, crew: list[Worker], fault: Callable[[Six], None]) -> None:
         giver.stop()
     for worker in crew:
         confirmed = giver.confirmed[worker.queue]
+        assert worker.process.poll() is None, worker.log.read_text()[-3000:]
         with contextlib.suppress(AssertionError):
             eventually(lambda: not missing(worker, confirmed), "all is done", within_s=40)  # noqa: B023
         assert missing(worker, confirmed) == [], f"{worker.name} has not done these of {len(confirmed)}"

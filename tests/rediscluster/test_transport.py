@@ -212,6 +212,18 @@ def test_a_closed_channel_is_a_lost_connection(six: Six) -> None:
         assert drain(connection, queue_of("closed"), 1) == ["x"]
 
 
+def test_a_channel_whose_connection_was_closed_under_it_does_not_end_a_worker(six: Six) -> None:
+    """As Celery's worker closes it after an error, with messages that are not acknowledged."""
+    with connected(six, "app-12") as connection:
+        channel = connection.default_channel
+        connection.Producer().publish("x", exchange="", routing_key="under", declare=[queue_of("under")])
+        eventually(lambda: queue_of("under")(channel).get(), "it is delivered")
+        channel._disconnect_pools()
+        connection.transport.client = None
+        with pytest.raises(redis.ConnectionError, match="this channel was closed"):
+            channel.close()
+
+
 def test_kombu_waits_before_it_tries_again_however_many_hosts_a_url_has() -> None:
     intervals: list[float] = []
     url = "rediscluster://" + ";".join(f"127.0.0.1:{port}" for port in free_ports(3))
