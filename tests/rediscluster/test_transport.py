@@ -218,7 +218,7 @@ def test_a_channel_whose_connection_was_closed_under_it_does_not_end_a_worker(si
         channel = connection.default_channel
         connection.Producer().publish("x", exchange="", routing_key="under", declare=[queue_of("under")])
         eventually(lambda: queue_of("under")(channel).get(), "it is delivered")
-        channel._disconnect_pools()
+        channel._disconnect_pools()  # type: ignore[attr-defined]
         connection.transport.client = None
         with pytest.raises(redis.ConnectionError, match="this channel was closed"):
             channel.close()
