@@ -38,6 +38,8 @@ from shunter.store.routes import with_cluster
 
 PASSWORD: Final = "secret"
 PATIENCE_S: Final = 90.0
+IN_FLIGHT_S: Final = 0.05
+"""An answer that comes so soon after the act was on its way before it."""
 ONCE: Final = 'echo "$SHUNTER_JOB_ID" >>"$OUT"'
 LONG: Final = 'until [ -e "$OUT.go" ]; do sleep 0.2; done'
 ROWS: Final = ("master-killed", "rolling-restart", "slot-moved", "cost")
@@ -163,7 +165,9 @@ def under_load(world: World, act: Callable[[], float]) -> Rep:
     try:
         eventually(lambda: len(submitter.accepted) > 20, "submissions to flow")
         at_s = act()
-        after = eventually(lambda: [one for one in list(submitter.accepted) if sum(one[:2]) > at_s], "a submission")[0]
+        after = eventually(
+            lambda: [one for one in list(submitter.accepted) if sum(one[:2]) > at_s + IN_FLIGHT_S], "a submission"
+        )[0]
         later = eventually(lambda: [one for one in list(submitter.accepted) if one[0] > at_s], "a later one")[0]
         started_s = eventually(lambda: world.client.job(later[2].id).started_s, "it to start") and time.monotonic()
         world.servers.settle()

@@ -37,6 +37,8 @@ COMMANDS: Final = {
     "rejoin": Lazy(
         "shunter.cli.cluster:rejoin", "Give up data that Redis has lost, and go on with what it holds now.", _SERVERS
     ),
+    "backup": Lazy("shunter.cli.backup:backup", "Write all state of a cluster to a file.", _SERVERS),
+    "restore": Lazy("shunter.cli.backup:restore", "Put a backup into a Redis.", _SERVERS),
     "deploy": Lazy(
         "shunter.cli.deploy:deploy", "Write configuration for Redis with Sentinel or as a cluster.", _SERVERS
     ),

@@ -277,7 +277,25 @@ class Store:
             sentinel, len(self.route.hosts),
         )  # fmt: skip
 
-    def _plainly(self, *words: str) -> Any:
+    def names(self, pattern: str) -> Iterator[bytes]:
+        """Yield the names of all keys on this server that match *pattern*, each once."""
+        cursor, found = b"0", set[bytes]()
+        while True:
+            cursor, names = self._plainly("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            found.update(names)
+            if cursor == b"0":
+                yield from found
+                return
+
+    def at_once(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Run *commands* in one transaction, and return what each answered."""
+        pipeline = self._client.pipeline(transaction=True)
+        for command in commands:
+            pipeline.execute_command(*command)
+        with _translated():
+            return cast(list[Any], pipeline.execute())
+
+    def _plainly(self, *words: str | bytes | int) -> Any:
         with _translated():
             return self._client.execute_command(*words)
 
