@@ -157,7 +157,11 @@ class RedisServers:
 
     def _replicated(self) -> bool:
         roles = [self.do(name, "ROLE") for name in self.living()]
-        return all(role[0] == b"master" or role[3] == b"connected" for role in roles)
+        # One that comes back as the master that it was is told otherwise by the sentinels within ten seconds.
+        masters = [role for role in roles if role[0] == b"master"]
+        return len(masters) == len(self.plan.masters) and all(
+            role[3] == b"connected" for role in roles if role[0] == b"slave"
+        )
 
     # a Redis Cluster
 
