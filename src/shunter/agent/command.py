@@ -64,6 +64,7 @@ def start(
       shunter node start --name n1 --gpus simulated:8 --redis redis://10.0.0.5:6379/0
       shunter node start --pool dedicated --rack r7 --label zone=a --label disk=nvme
     """
+    from shunter import __version__
     from shunter.agent.gpus import open_source
     from shunter.agent.keeper.client import KeeperClient
     from shunter.agent.keeper.oom import shield
@@ -109,6 +110,8 @@ def start(
             pool=traits.pool,
             rack=traits.rack,
             labels=dict(traits.labels),
+            version=__version__,
+            pid=os.getpid(),
         )
 
     launcher = Launcher(

@@ -60,6 +60,8 @@ def nodes(wide: bool, as_json: bool) -> None:
     elif views:
         columns, row = (WIDE, _wide_row) if wide else (COLUMNS, _row)
         click.echo(render(columns, [row(view) for view in views], width=terminal_width()))
+        if versions := _versions(views):
+            click.echo(versions)
     else:
         click.echo("no nodes; `shunter node start` adds one")
 
@@ -93,6 +95,14 @@ def _silence(view: NodeView) -> list[str]:
         return ["does not renew; its jobs may run on"]
     frozen = "its jobs are frozen" if view.silent_s > terms.fence_after_s else f"freezes at {terms.fence_after_s:g} s"
     return [f"does not renew; {frozen}, lost at {terms.requeue_after_s:g} s"]
+
+
+def _versions(views: list[NodeView]) -> str:
+    """Return a line if nodes' workers are of different versions, as in the middle of an upgrade."""
+    count = Counter(view.node.version for view in views if view.state != "lost")
+    if len(count) < 2:
+        return ""
+    return "versions: " + ", ".join(f"{number} of {version or 'unknown'}" for version, number in count.most_common())
 
 
 def _wide_row(view: NodeView) -> list[str | Cell]:

@@ -27,7 +27,8 @@ class Node(Struct, frozen=True, omit_defaults=True):
 
     *cordoned* is what an operator wants (no new work; empty: schedulable), everything else is what the node observed.
     *joined_s* is wall-clock time; among equally good nodes the one that joined first is used first. *pool*, *rack* and
-    *labels* are what it was started with; a node without a pool serves all classes.
+    *labels* are what it was started with; a node without a pool serves all classes. *version* and *pid* are those of
+    its worker.
     """
 
     name: NodeName
@@ -42,6 +43,8 @@ class Node(Struct, frozen=True, omit_defaults=True):
     pool: str = ""
     rack: str = ""
     labels: dict[str, str] = {}
+    version: str = ""
+    pid: int = 0
 
     @property
     def usable_gpus(self) -> int:

@@ -54,3 +54,8 @@ def read_pairs(texts: Iterable[str], *, field: str = "label") -> dict[str, str]:
                     fix="give it once",
                 )
     return pairs
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 GPU`, `2 GPUs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from shunter.domain.event import (
 from shunter.domain.job import WHOLE_GPU, in_gpus
 from shunter.domain.outcome import describe_exit
 from shunter.domain.phase import Allocation
+from shunter.domain.words import counted
 from shunter.store import codec
 from shunter.store.codec import Entry
 
@@ -47,7 +48,9 @@ def _describe_node(entry: Entry) -> str:
         case "node_joined":
             node = codec.read_node(entry.value)
             place = "".join(f", {kind} {name}" for kind, name in (("pool", node.pool), ("rack", node.rack)) if name)
-            return f"joined with {len(node.gpus)} GPUs ({node.source}), {node.cpus} cores{place}"
+            version = f", version {node.version}" if node.version else ""
+            offers = f"{counted(len(node.gpus), 'GPU')} ({node.source}), {counted(node.cpus, 'core')}"
+            return f"joined with {offers}{place}{version}"
         case "node_cordoned":
             return f"cordoned: {entry.value.decode()}"
         case "node_lost" | "thawed":

@@ -249,6 +249,13 @@ def test_resume_is_uncordon_and_says_when_there_was_nothing_to_do(cli: Cli, gate
     assert cli("node", "resume", "n1") == (0, "n1 was not cordoned\n", "")
 
 
+def test_nodes_tells_of_different_versions(cli: Cli, gateway: FakeGateway) -> None:
+    views = [msgspec.structs.replace(of_node("ready"), node=msgspec.structs.replace(NODE, version=v)) for v in "121"]
+    gateway.plan("GET /v1/nodes", ok({"nodes": views}), ok({"nodes": views[::2]}))
+    assert cli("nodes").out.endswith("\nversions: 2 of 1, 1 of 2\n")
+    assert "versions" not in cli("nodes").out
+
+
 def test_forget_says_so_and_a_refusal_is_told(cli: Cli, gateway: FakeGateway) -> None:
     why = Conflict("node 'n1': expected one that is lost, it is ready", fix="stop its worker")
     gateway.plan("DELETE /v1/nodes/n1", httpx.Response(204), refusal(why))
