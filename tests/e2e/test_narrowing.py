@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shunter import __version__
 from shunter.agent.traits import Traits
 from shunter.errors import RequestTooLarge
 from shunter.local.cluster import NodePlan
@@ -124,4 +125,4 @@ def test_a_node_says_what_it_was_started_with(two_kinds: Yard) -> None:
     assert [gpu.island for gpu in second.node.gpus] == [0, 0, 1, 1]
     assert second.node.source == "simulated:4/2:H100"
     joined = [event.text for event in two_kinds.client.events() if event.kind == "node_joined"]
-    assert any(text.endswith("cores, pool gold, rack r1") for text in joined)
+    assert any(text.endswith(f"cores, pool gold, rack r1, version {__version__}") for text in joined)
