@@ -97,7 +97,7 @@ def test_it_can_be_done_again_and_again(rig: Rig, copy: Copy) -> None:
     fences = set()
     for _ in range(3):
         replace(rig, copy)
-        (fence,) = rig.fences()
+        (fence,) = eventually(lambda: rig.fences() or None, "it has a fence, which has let go of the lock")
         fences.add(fence.pid)
     assert len(fences) == 3, "each has a fence of its own, and leaves none behind"
     stamps.wait(after_s=stamps.all()[-1])

@@ -94,8 +94,8 @@ def start(
         identity = Identity(keys, node_record(folder))
         store = Store(config.redis, identity=identity)
         renewals = Store(config.redis, timeout_s=TERMS[lease].renew_timeout_s, identity=identity)
-    check_settings(store, TERMS[lease])
     source = open_source(gpus, node=node)
+    check_settings(store, TERMS[lease])
 
     def describe(incarnation: str) -> Node:
         return Node(
