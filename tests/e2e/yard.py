@@ -141,7 +141,7 @@ class Yard:
         assert audit.holding() == {}
         for view in self.client.nodes():
             assert view.jobs == (), view
-            assert view.free_gpus == view.node.usable_gpus, view
+            assert view.free_gpus == (view.node.usable_gpus if view.state == "ready" else 0), view
         assert [one.cmdline() for one in self.processes()] == []
         states = {job: state_of(phase) for job, phase in audit.phases.items()}
         new = len(states) - self._checked

@@ -88,16 +88,16 @@ class Url(NamedTuple):
 
 def parse(url: str) -> Url:
     """Read *url*. Raises InvalidInput naming what is wrong with it, never showing a password."""
-    parts = urlsplit(url)
-    if parts.scheme not in (*PLAIN, SENTINEL, CLUSTER):
+    scheme, query = url.partition("://")[0], url.partition("?")[2]  # urlsplit chokes on several hosts, one of IPv6
+    if scheme not in (*PLAIN, SENTINEL, CLUSTER):
         raise _refused(f"expected {FORMS}, got {url.partition('@')[2] or url!r}")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     confirm = _number(options.pop("confirm", None), "confirm", 0, 5)
     confirm_ms = _number(options.pop("confirm_ms", None), "confirm_ms", 1, MAX_CONFIRM_MS) or CONFIRM_MS
-    if parts.scheme in PLAIN:
+    if scheme in PLAIN:
         # urlunsplit would take a slash from unix:///path
         plain = url.partition("?")[0] + (f"?{urlencode(options)}" if options else "")
-        return Url(parts.scheme, plain, confirm=confirm, confirm_ms=confirm_ms)
+        return Url(scheme, plain, confirm=confirm, confirm_ms=confirm_ms)
     account, _, rest = url.partition("?")[0].partition("://")[2].rpartition("@")
     hosts, _, name = rest.partition("/")
     tls, ca = options.pop("tls", "") not in ("", "0", "no", "false"), options.pop("ca", "")
@@ -106,11 +106,11 @@ def parse(url: str) -> Url:
         raise _refused(
             f"options: expected confirm, confirm_ms, tls, ca and sentinel_*, got {', '.join(sorted(options))}"
         )
-    if parts.scheme == SENTINEL and not name:
+    if scheme == SENTINEL and not name:
         raise _refused("expected the master's name after the sentinels: sentinel://H:P;H:P;H:P/mymaster")
     user, _, password = account.partition(":")
     return Url(
-        parts.scheme, "", _hosts(hosts, 26_379 if parts.scheme == SENTINEL else 6_379), unquote(name.strip("/")),
+        scheme, "", _hosts(hosts, 26_379 if scheme == SENTINEL else 6_379), unquote(name.strip("/")),
         (unquote(user) or None, unquote(password) or None), sentinel, tls or bool(ca), ca, confirm, confirm_ms,
     )  # fmt: skip
 
