@@ -74,6 +74,7 @@ class World:
         self._bridge = f"sh{self._tag}"
         net = (16 * os.getpid() + number) % (50 * 250)
         self._net = f"10.{200 + net // 250}.{net % 250}"
+        self.coordinators = dict.fromkeys(("c1", "c2"), CONTROL)
         self._places = {name: index for index, name in enumerate([REDIS, CONTROL, *self.nodes, *self.spares], 1)}
         self._delay = self.home / "delay"
         self._undo: dict[str, tuple[str, ...]] = {}
@@ -84,34 +85,48 @@ class World:
 
     def start(self) -> None:
         sweep_the_dead()
-        _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("addr", "add", f"{self._net}.254/24", "dev", self._bridge)
-        _ip("link", "set", self._bridge, "up")
+        ip("link", "add", self._bridge, "type", "bridge")
+        ip("addr", "add", f"{self._net}.254/24", "dev", self._bridge)
+        ip("link", "set", self._bridge, "up")
         for name in self._places:
             self._wire(name)
         self.start_redis()
         if self.slow:
             self._spawn("proxy", REDIS, [sys.executable, "-m", "benchmarks.slow_proxy", str(self._delay)])
-        self.store = Store(f"redis://{self.address(REDIS)}:{REDIS_PORT}/0")
-        for name in ("c1", "c2"):
-            self.start_role(name)
-        listen = ["--host", self.address(CONTROL), "--port", str(GATEWAY_PORT)]
-        self._role("gateway", CONTROL, ["shunter.gateway", *listen], self.home / "control")
+        self.store = Store(self._store_url())
+        self._start_control()
         for name in self.nodes:
             self.start_role(name)
-        token = self.home / "control" / "token"
-        self.until(token.exists, "the gateway's token")
-        self.client = Client(f"http://{self.address(CONTROL)}:{GATEWAY_PORT}", token.read_text().strip(), timeout_s=10)
         self.until(lambda: self.ready() and self.leader(), "all nodes and a leader")
+
+    def _store_url(self) -> str:
+        """Where this process finds Redis: never through the proxy."""
+        return f"redis://{self.address(REDIS)}:{REDIS_PORT}/0"
+
+    def _start_control(self) -> None:
+        for name in ("c1", "c2"):
+            self.start_role(name)
+        self.client = self._start_gateway("gateway", CONTROL)
+
+    def _start_gateway(self, name: str, place: str) -> Client:
+        listen = ["--host", self.address(place), "--port", str(GATEWAY_PORT)]
+        self._role(name, place, ["shunter.gateway", *listen], self.home / place)
+        self.until((self.home / place / "token").exists, f"the token of {name}")
+        return self.client_at(place)
+
+    def client_at(self, place: str) -> Client:
+        """Return a client of the gateway in *place*."""
+        token = self.home / place / "token"
+        return Client(f"http://{self.address(place)}:{GATEWAY_PORT}", token.read_text().strip(), timeout_s=10)
 
     def _wire(self, name: str) -> None:
         space, port = self.space(name), self._port(name)
-        _ip("netns", "add", space)
-        _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
-        _ip("link", "set", port, "master", self._bridge, "up")
-        _ip("-n", space, "addr", "add", f"{self.address(name)}/24", "dev", "eth0")
+        ip("netns", "add", space)
+        ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+        ip("link", "set", port, "master", self._bridge, "up")
+        ip("-n", space, "addr", "add", f"{self.address(name)}/24", "dev", "eth0")
         for link in ("lo", "eth0"):
-            _ip("-n", space, "link", "set", link, "up")
+            ip("-n", space, "link", "set", link, "up")
 
     def stop(self) -> None:
         """End all processes, then take the network and the folder away; what fails is passed over."""
@@ -129,26 +144,32 @@ class World:
 
     def start_role(self, name: str) -> None:
         """Start a coordinator (c1, c2) or a node's worker, again if it has ended."""
-        if name in ("c1", "c2"):
-            self._role(name, CONTROL, ["shunter.coordinator", "--name", name], self.home / "control")
+        if name in self.coordinators:
+            place = self.coordinators[name]
+            self._role(name, place, ["shunter.coordinator", "--name", name], self.home / place)
             return
         options = ["--gpus", f"simulated:{GPUS}", "--cpus", str(CPUS), "--lease", self.lease]
         argv = ["shunter.agent", "--name", name, *options, "--address", self.address(name)]
         self._role(name, name, argv, self.home / name)
 
     def _role(self, name: str, place: str, argv: list[str], home: Path) -> None:
-        url = f"redis://{self.address(REDIS)}:{SLOW_PORT if self.slow else REDIS_PORT}/0"
         storage = [] if argv[0] == "shunter.coordinator" else ["--storage", str(self.storage)]
-        common = ["--redis", url, "--cluster", self.cluster, "--home", str(home)]
+        common = ["--redis", self._roles_url(), "--cluster", self.cluster, "--home", str(home)]
         self._spawn(name, place, [sys.executable, "-m", *argv, *common, *storage])
+
+    def _roles_url(self) -> str:
+        return f"redis://{self.address(REDIS)}:{SLOW_PORT if self.slow else REDIS_PORT}/0"
+
+    def inside(self, place: str, argv: list[str]) -> list[str]:
+        """Return the command that runs *argv* in the network of *place*."""
+        return [shutil.which("nsenter") or "nsenter", f"--net=/run/netns/{self.space(place)}", *argv]
 
     def _spawn(self, name: str, place: str, argv: list[str]) -> None:
         env = {key: value for key, value in os.environ.items() if not key.startswith("SHUNTER_")}
-        entered = [shutil.which("nsenter") or "nsenter", f"--net=/run/netns/{self.space(place)}", *argv]
         with (self.logs / f"{name}.log").open("ab") as out:
             self.roles[name] = subprocess.Popen(
-                tied_to_parent(entered, os.getpid()), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
-                start_new_session=True, cwd=Path(__file__).parent.parent,
+                tied_to_parent(self.inside(place, argv), os.getpid()), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env=env, start_new_session=True, cwd=Path(__file__).parent.parent,
             )  # fmt: skip
 
     def start_redis(self) -> None:
@@ -248,7 +269,7 @@ class World:
 
     def cut(self, name: str) -> None:
         """Cut the namespace *name* off, both ways, like a cable that is out: nobody is told."""
-        _ip("link", "set", self._port(name), "down")
+        ip("link", "set", self._port(name), "down")
         self._undo[name] = ("link", "set", self._port(name), "up")
 
     def cut_out(self, node: str) -> None:
@@ -261,11 +282,11 @@ class World:
 
     def _lose(self, node: str, at: str, to: str) -> None:
         entry = ("-n", self.space(at), "neigh"), (self.address(to), "dev", "eth0")
-        _ip(*entry[0], "replace", *entry[1], "lladdr", NOBODY, "nud", "permanent")
+        ip(*entry[0], "replace", *entry[1], "lladdr", NOBODY, "nud", "permanent")
         self._undo[node] = (*entry[0], "del", *entry[1])
 
     def mend(self, name: str) -> None:
-        _ip(*self._undo.pop(name))
+        ip(*self._undo.pop(name))
 
     def cut_all(self) -> None:
         for node in self.nodes:
@@ -329,7 +350,7 @@ def world_of(world: World, logs: Path | None) -> Iterator[World]:
             signal.signal(number, handler)
 
 
-def _ip(*arguments: str, must: bool = True) -> None:
+def ip(*arguments: str, must: bool = True) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if must and done.returncode != 0:
         raise BenchmarkFailed(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
@@ -344,9 +365,10 @@ def sweep(tag: str, patience_s: float = 0.0) -> None:
         time.sleep(0.02)
     _kill(left)
     for space in spaces:
-        _ip("link", "del", f"sh{tag}{space.removeprefix(before)}", must=False)
-        _ip("netns", "del", space, must=False)
-    _ip("link", "del", f"sh{tag}", must=False)
+        ip("link", "del", f"sh{tag}{space.removeprefix(before)}", must=False)
+        ip("netns", "del", space, must=False)
+    for bridge in (f"sh{tag}", f"sh{tag}z"):
+        ip("link", "del", bridge, must=False)
 
 
 def sweep_the_dead() -> None:

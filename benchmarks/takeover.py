@@ -23,8 +23,10 @@ import click
 from redis.crc import key_slot
 
 from benchmarks.facts import machine_facts
+from benchmarks.fault_world import world_of
 from benchmarks.options import AT_LEAST_ONE
 from benchmarks.output import BenchmarkFailed, say
+from benchmarks.partition import Apart, Cut, cut_off
 from benchmarks.stats import percentile, summary
 from shunter.domain.report import JobView
 from shunter.errors import Unavailable
@@ -32,7 +34,7 @@ from shunter.local.cluster import LocalCluster, NodePlan
 from shunter.local.redis_servers import RedisServers
 from shunter.sdk.client import Client
 from shunter.sdk.spec import make_spec
-from shunter.store.deploy import BUS, plan
+from shunter.store.deploy import BUS, DOWN_AFTER_MS, plan
 from shunter.store.redis import Store
 from shunter.store.routes import with_cluster
 
@@ -42,7 +44,7 @@ IN_FLIGHT_S: Final = 0.05
 """An answer that comes so soon after the act was on its way before it."""
 ONCE: Final = 'echo "$SHUNTER_JOB_ID" >>"$OUT"'
 LONG: Final = 'until [ -e "$OUT.go" ]; do sleep 0.2; done'
-ROWS: Final = ("master-killed", "rolling-restart", "slot-moved", "cost")
+ROWS: Final = ("master-killed", "rolling-restart", "slot-moved", "cut-off", "cost")
 
 
 class Submitter:
@@ -254,6 +256,20 @@ def measure_row(row: str, mode: str, reps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measure_cut(mode: str, reps: int, lease: str, cut_s: float, logs: Path | None) -> dict[str, Any]:
+    """A part with the master, the leader and two nodes is cut off for *cut_s*."""
+    world = Apart(Path("/tmp"), lease, mode, down_after_ms=DOWN_AFTER_MS if lease == "normal" else 1_000)
+    found = []
+    with world_of(world, logs):
+        for number in range(reps):
+            found.append(cut_off(world, number, cut_s))
+            say(f"cut-off {mode} {number + 1}: {found[-1]}")
+    sums = ("doubled", "lost", "submissions", "unconfirmed", "unconfirmed_lost")
+    seconds = {field: summary([getattr(one, field) for one in found]) for field in Cut._fields if field not in sums}
+    counts = {field: sum(getattr(one, field) for one in found) for field in sums}
+    return {"row": "cut-off", "mode": mode, "lease": lease, "cut_s": cut_s, "repetitions": reps, **seconds, **counts}
+
+
 def measure_cost(reps: int) -> Iterator[dict[str, Any]]:
     """Submissions one after the other, and jobs per second from 8 clients, on each kind of store."""
     kinds = [("embedded", ""), *((mode, options) for mode in ("sentinel", "cluster") for options in ("?confirm=0", ""))]
@@ -297,8 +313,15 @@ def _cost(cluster: LocalCluster, reps: int) -> dict[str, Any]:
     "--mode", "modes", type=click.Choice(["sentinel", "cluster"]), multiple=True, default=("sentinel", "cluster")
 )
 @click.option("--repeat", type=AT_LEAST_ONE, default=20, show_default=True)
+@click.option("--lease", type=click.Choice(["normal", "fast"]), default="normal", help="The nodes' terms, for cut-off.")
+@click.option("--cut", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds, for cut-off.")
+@click.option(
+    "--logs", type=click.Path(file_okay=False, path_type=Path), help="Copy the logs of a failed cut-off here."
+)
 @click.option("--json", "file", type=click.File("w"), help="Write the lines here, too.")
-def main(rows: tuple[str, ...], modes: tuple[str, ...], repeat: int, file: Any) -> None:
+def main(
+    rows: tuple[str, ...], modes: tuple[str, ...], repeat: int, lease: str, cut: float, logs: Path | None, file: Any
+) -> None:
     """Kill, restart and move Redis servers under load, and say what that cost."""
 
     def tell(fields: dict[str, Any]) -> None:
@@ -313,7 +336,9 @@ def main(rows: tuple[str, ...], modes: tuple[str, ...], repeat: int, file: Any) 
                 tell(fields)
             continue
         for mode in modes:
-            if row != "slot-moved" or mode == "cluster":
+            if row == "cut-off":
+                tell(measure_cut(mode, repeat, lease, cut, logs))
+            elif row != "slot-moved" or mode == "cluster":
                 tell(measure_row(row, mode, repeat))
 
 
