@@ -35,6 +35,7 @@ from shunter.store.keys import Keys
 from shunter.store.redis import Store
 
 T = TypeVar("T")
+W = TypeVar("W", bound="World")
 
 NODES: Final = 5
 GPUS: Final = 2
@@ -333,7 +334,7 @@ class World:
 
 
 @contextlib.contextmanager
-def world_of(world: World, logs: Path | None) -> Iterator[World]:
+def world_of(world: W, logs: Path | None) -> Iterator[W]:
     """Run *world* for the block. Its logs are copied to *logs* if the block fails."""
     try:
         world.start()

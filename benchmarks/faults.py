@@ -146,6 +146,16 @@ class Scene:
 
         self.until(look, "the stale attempts to be ended")
 
+    def picture(self) -> str:
+        """Return how nodes and jobs stand, for those who ask why a row failed."""
+        nodes = [
+            f"{view.node.name}: {view.state}, {view.free_gpus} GPUs free, {view.jobs}"
+            for view in self.world.client.nodes()
+        ]
+        views = [self.world.client.job(job.id) for job in self.jobs]
+        jobs = [f"job {view.id} {view.state}, attempt {view.attempt}, {view.nodes} {view.reason}" for view in views]
+        return "\n".join([*nodes, *jobs])
+
     def doubled(self) -> int:
         return sum(doublings(list(job.spans().values())) for job in self.jobs)
 

@@ -37,6 +37,8 @@ MACHINES: Final = ("r1", "r2", "r3")
 CLONE_NEWNET: Final = 0x40000000
 ONCE: Final = 'echo "$SHUNTER_JOB_ID $SHUNTER_ATTEMPT" >>"$OUT"'
 IN_FLIGHT_S: Final = 0.05
+PAUSE_S: Final = 0.01
+"""Between two submissions: what is judged is the cut, and their jobs have to run as well."""
 
 
 class Apart(World):
@@ -181,6 +183,7 @@ class Submitter(threading.Thread):
                         break
                     time.sleep(0.02)
                 self.accepted.append(Submission(began_s, boot_time_s(), view))
+                self._stopping.wait(PAUSE_S)
 
     def stop(self) -> list[Submission]:
         self._stopping.set()

@@ -10,6 +10,7 @@
     ├── Unavailable           the store or the gateway cannot be reached now; try again             (HTTP 503, exit 7)
     │   └── ForeignStore      the store holds another data set than this process belongs to           (HTTP 503, exit 7)
     ├── SetupError            this machine lacks something; says what to install or change          (exit 3)
+    │   └── LoginRefused      the store refuses the account: of one that has served, also Unavailable (HTTP 503, exit 3)
     └── IllegalTransition     a (phase, event) pair that is not in the table: a bug or a stale report
 
 Refusals that are part of normal work (stale, conflict) are values in the store's answers, not exceptions.
@@ -77,6 +78,12 @@ class Unavailable(ShunterError):
     code = "unavailable"
     http_status = 503
     exit_code = 7
+
+
+class LoginRefused(SetupError, Unavailable):
+    """A role that starts ends with it; one that runs has had a login that worked, and tries again till it does."""
+
+    code = "unavailable"
 
 
 class ForeignStore(Unavailable):

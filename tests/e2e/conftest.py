@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +33,21 @@ def yard(_shared_yard: Yard) -> Iterator[Yard]:
         if view.node.cordoned:
             _shared_yard.client.uncordon(view.node.name)
     _shared_yard.quiet()
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skip where there can be no network namespaces."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and the ip command (iproute2)")
+    name = f"shp{os.getpid()}"
+    ends = ("type", "veth", "peer", "name", f"{name}b")
+    made = _ip("netns", "add", name), _ip("link", "add", name, "type", "bridge"), _ip("link", "add", f"{name}a", *ends)
+    for gone in (("link", "del", name), ("link", "del", f"{name}a"), ("netns", "del", name)):
+        _ip(*gone)
+    if said := "".join(one.stderr for one in made):
+        pytest.skip(f"no network namespaces, bridges or veth devices here: {said.strip()}")
+
+
+def _ip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)

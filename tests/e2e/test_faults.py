@@ -6,9 +6,6 @@ what the jobs stamped: none ran twice at once, none was lost or ended, and only 
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -18,6 +15,7 @@ from typing import Final
 import pytest
 from benchmarks.fault_world import World, world_of
 from benchmarks.faults import ROWS, Scene, Times, broken
+from benchmarks.output import BenchmarkFailed
 
 from shunter.domain.lease import FAST
 
@@ -31,24 +29,6 @@ TIMES: Final = Times(
 _numbers = count(1)
 
 
-@pytest.fixture(scope="module")
-def _namespaces() -> None:
-    """Skip where there can be no network namespaces."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("network namespaces need root and the ip command (iproute2)")
-    name = f"shp{os.getpid()}"
-    ends = ("type", "veth", "peer", "name", f"{name}b")
-    made = ip("netns", "add", name), ip("link", "add", name, "type", "bridge"), ip("link", "add", f"{name}a", *ends)
-    for gone in (("link", "del", name), ("link", "del", f"{name}a"), ("netns", "del", name)):
-        ip(*gone)
-    if said := "".join(one.stderr for one in made):
-        pytest.skip(f"no network namespaces, bridges or veth devices here: {said.strip()}")
-
-
-def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-
-
 @contextmanager
 def started(folder: Path, *, slow: bool = False, spare: int = 0) -> Iterator[World]:
     with world_of(World(folder, "fast", slow=slow, spare=spare), folder / "logs") as world:
@@ -56,7 +36,7 @@ def started(folder: Path, *, slow: bool = False, spare: int = 0) -> Iterator[Wor
 
 
 @pytest.fixture(scope="module")
-def five(_namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def five(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Five nodes, for all rows that leave them whole."""
     with started(tmp_path_factory.mktemp("five")) as world:
         yield world
@@ -67,8 +47,12 @@ def holds(name: str, world: World) -> None:
     scene = Scene(world, TIMES, next(_numbers))
     try:
         tally = scene.settle(ROWS[name].run(scene))
+    except BenchmarkFailed as error:
+        logs = [f"--- {path.name}\n{path.read_text()[-3_000:]}" for path in sorted(world.logs.iterdir())]
+        raise AssertionError("\n".join([str(error), scene.picture(), *logs])) from error
     finally:
         assert scene.doubled() == 0
+        world.mend_all()  # so that a row that fails leaves the others a whole network
     assert broken(name, ROWS[name], [tally]) == []
 
 
@@ -83,11 +67,11 @@ def test_jobs_wait_for_an_operator_when_redis_comes_back_empty(five: World) -> N
     holds("redis-empty", five)
 
 
-def test_nothing_is_ended_when_redis_answers_later_than_a_renewal_waits(_namespaces: None, tmp_path: Path) -> None:
+def test_nothing_is_ended_when_redis_answers_later_than_a_renewal_waits(namespaces: None, tmp_path: Path) -> None:
     with started(tmp_path, slow=True) as world:
         holds("redis-slow", world)
 
 
-def test_nodes_join_and_leave_while_one_is_cut_off(_namespaces: None, tmp_path: Path) -> None:
+def test_nodes_join_and_leave_while_one_is_cut_off(namespaces: None, tmp_path: Path) -> None:
     with started(tmp_path, spare=2) as world:
         holds("join-and-leave", world)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from shunter.cli.main import main
@@ -19,6 +23,7 @@ from shunter.domain.report import JobView
 from shunter.errors import SetupError, Unavailable
 from shunter.local.redis_servers import RedisServers
 from shunter.sdk.spec import make_spec
+from shunter.store import leases
 from shunter.store.deploy import plan
 from shunter.store.leases import JUMP
 from shunter.store.redis import Store
@@ -237,15 +242,103 @@ def test_where_no_replica_is_left_most_must_name_the_master_before_anything_star
         servers.settle()
 
 
+def renewals(yard: Yard) -> dict[str, int]:
+    marks = yard.store.run(leases.watch(yard.keys)).marks
+    return {str(node): mark.number for node, mark in marks.items()}
+
+
+def test_while_memory_is_full_submissions_are_refused_and_what_runs_goes_on(world: World) -> None:
+    yard, servers = world
+    servers.settle()
+    running = stamping(yard, "full")
+    wait_for_stamp(yard, "full", 1)
+    ends, stays = yard.held("ends-when-full"), yard.held("stays-when-full")
+    yard.wait_for_lines("ends-when-full")
+    yard.wait_for_lines("stays-when-full")
+    data = servers.living()
+    for name in data:
+        servers.do(name, "CONFIG", "SET", "maxmemory", 1)
+    try:
+        token = (yard.home / "token").read_text().strip()
+        with httpx.Client(base_url=yard.cluster.url, headers={"authorization": f"Bearer {token}"}) as http:
+            refused = http.post("/v1/jobs", json={"command": ["true"], "cwd": "/"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["message"] == "redis: out of memory"
+        before = renewals(yard)
+        eventually(lambda: all(now > before[node] + 2 for node, now in renewals(yard).items()), "nodes renew")
+        yard.let_go("ends-when-full")
+        assert yard.ended(ends)[0].state == "succeeded"
+        yard.client.cancel(stays)
+        assert yard.ended(stays)[0].state == "cancelled"
+    finally:
+        for name in data:
+            servers.do(name, "CONFIG", "SET", "maxmemory", 0)
+    check_unharmed(world, "full", running)
+
+
+def pids(yard: Yard) -> dict[str, int]:
+    return {name: role.process.pid for name, role in yard.cluster.roles.items() if role.process is not None}
+
+
+def drop_clients(servers: RedisServers, name: str, password: str) -> None:
+    """End the connections of all clients: those that have logged in would not be asked again."""
+    with contextlib.closing(servers.at(name, password=password)) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
+
+
+def test_a_login_that_is_refused_for_a_while_ends_no_role_and_no_job(world: World) -> None:
+    yard, servers = world
+    servers.settle()
+    running = stamping(yard, "refused")
+    wait_for_stamp(yard, "refused", 1)
+    roles = pids(yard)
+    data = servers.living()
+    for name in data:
+        servers.do(name, "ACL", "SETUSER", "default", ">other", "<secret")
+        drop_clients(servers, name, "other")
+    logs = [yard.home / "logs" / f"{name}.log" for name in roles]
+    try:
+        with pytest.raises(Unavailable, match="refused the login"):
+            yard.client.submit(command="true", gpus=0)
+        eventually(lambda: all("refused the login" in log.read_text() for log in logs), "every role says so")
+    finally:
+        for name in data:
+            with contextlib.closing(servers.at(name, password="other")) as client:
+                client.execute_command("ACL", "SETUSER", "default", ">secret", "<other")
+    servers.settle()
+    (view,) = yard.ended(eventually(lambda: yard.submit("true", gpus=1), "submissions are taken again"))
+    assert view.state == "succeeded"
+    assert pids(yard) == roles
+    check_unharmed(world, "refused", running)
+
+
+def test_a_role_that_starts_with_a_wrong_url_ends_at_once_and_says_what_is_wrong(world: World) -> None:
+    url, port = world.yard.store.url, world.servers.plan.servers[0].port
+    of_other_kind = {
+        "sentinel": (f"rediscluster://:secret@127.0.0.1:{port}", "no Redis Cluster"),
+        "cluster": (f"redis://:secret@127.0.0.1:{port}/0", "rediscluster://HOST:PORT"),
+    }
+    for wrong, says in ((url.replace("secret", "guess"), "refused the login"), of_other_kind[world.servers.plan.mode]):
+        argv = [sys.executable, "-m", "shunter.coordinator", "--cluster", world.yard.name]
+        env = {**os.environ, "SHUNTER_HOME": str(world.yard.home / "other"), "SHUNTER_REDIS": wrong}
+        ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
+        assert says in ended.stderr
+        assert "guess" not in ended.stderr
+
+
 def test_a_submission_says_when_no_replica_has_it(world: World) -> None:
     yard, servers = world
     servers.settle()
     frozen = eventually(world.replicas, "there are replicas")
-    assert yard.client.submit(command="true", gpus=0).confirmed
+    waits = [yard.client.submit(command="sleep 600", gpus=8, cwd="/") for _ in range(4)]
+    assert all(view.confirmed for view in waits)
+    assert yard.client.cancel(*(view.id for view in waits[:3])).confirmed
     for name in frozen:
         servers.signal(name, signal.SIGSTOP)
     try:
         assert not yard.client.submit(command="true", gpus=0).confirmed
+        assert not yard.client.cancel(waits[3].id).confirmed
     finally:
         for name in frozen:
             servers.signal(name, signal.SIGCONT)

@@ -6,6 +6,7 @@ import click
 
 from shunter.cli.connect import connect
 from shunter.cli.options import job_id
+from shunter.cli.output import warn
 from shunter.errors import NotFound
 
 
@@ -21,6 +22,8 @@ def cancel(ids: tuple[int, ...]) -> None:
         result = client.cancel(*ids)
     for id in result.cancelled:
         click.echo(f"cancelled job {id}")
+    if not result.confirmed:
+        warn("no replica of Redis has confirmed it yet: a take-over in this moment may forget it; look again")
     for id in result.already_ended:
         click.echo(f"job {id} had already ended")
     if result.unknown:

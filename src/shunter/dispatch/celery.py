@@ -15,6 +15,7 @@ from celery import Celery
 from celery.exceptions import OperationalError
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
+from redis.exceptions import RedisError
 
 from shunter.dispatch.transport import broker_settings
 from shunter.domain.ids import Incarnation, JobId, NodeName
@@ -89,7 +90,7 @@ class CeleryDispatcher:
                 self._app.send_task(
                     HINTS, args=(body, identity), queue=queue, producer=self._producer, retry=False, ignore_result=True
                 )
-        except (OperationalError, OSError) as error:
+        except (OperationalError, RedisError, OSError) as error:
             self._producer = None
             raise Unavailable(f"redis: cannot send hints to nodes: {error}", fix="it is repeated by itself") from error
 

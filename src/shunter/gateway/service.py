@@ -56,11 +56,12 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Cancellation(msgspec.Struct, frozen=True):
-    """What came of a cancel, by job id."""
+    """What came of a cancel, by job id. *confirmed* is False if no replica of Redis has said that it has it."""
 
     cancelled: list[int]
     already_ended: list[int]
     unknown: list[int]
+    confirmed: bool = True
 
 
 class Service:
@@ -213,6 +214,8 @@ class Service:
                 answer.cancelled.append(job_id)
             else:
                 answer.already_ended.append(job_id)
+        if answer.cancelled:
+            return replace(answer, confirmed=await self.store.confirm())
         return answer
 
     async def _cancel(self, job_id: JobId, record: Record) -> bool:

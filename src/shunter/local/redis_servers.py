@@ -71,7 +71,7 @@ class RedisServers:
         (home / "pid").write_text(f"{process.pid}\n")
         self._processes[name] = process
 
-    def command(self, server: Server, argv: list[str]) -> list[str]:
+    def command(self, server: Server, argv: list[str]) -> list[str]:  # noqa: ARG002
         """Return what *argv* of *server* is run by: for those who put servers into networks of their own."""
         return argv
 
@@ -126,10 +126,10 @@ class RedisServers:
 
     # what they say
 
-    def at(self, name: str) -> redis.Redis:
-        """Return a client of the server *name*, whichever part it plays now."""
+    def at(self, name: str, *, password: str | None = None) -> redis.Redis:
+        """Return a client of the server *name*, whichever part it plays now. *password*: if it is another by now."""
         server = self.plan.named(name)
-        password = self._password if server.kind == "data" else ""
+        password = (password or self._password) if server.kind == "data" else ""
         return redis.Redis(host=server.host, port=server.port, password=password or None, socket_timeout=2)
 
     def do(self, name: str, *command: Any) -> Any:

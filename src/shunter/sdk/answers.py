@@ -31,11 +31,15 @@ class Nodes(Struct, frozen=True):
 
 
 class CancelResult(Struct, frozen=True):
-    """What became of each job that was to be cancelled. A job in *cancelled* may still take its grace period to end."""
+    """What became of each job that was to be cancelled. A job in *cancelled* may still take its grace period to end.
+
+    *confirmed* is False if no replica of Redis has it where it should: a take-over in this moment may forget it.
+    """
 
     cancelled: list[int]
     already_ended: list[int]
     unknown: list[int]
+    confirmed: bool = True
 
 
 class Health(Struct, frozen=True):

@@ -156,14 +156,16 @@ class Client:
 
     def cancel(self, *ids: int) -> CancelResult:
         """Ask jobs to end: waiting ones end at once, running ones within their grace period."""
-        result = CancelResult([], [], [])
+        parts = []
         for start in range(0, len(ids), PAGE):
             body = msgspec.json.encode({"ids": ids[start : start + PAGE]})
-            part = self._http.call("POST", "/v1/jobs/cancel", CancelResult, body=body)
-            result.cancelled.extend(part.cancelled)
-            result.already_ended.extend(part.already_ended)
-            result.unknown.extend(part.unknown)
-        return result
+            parts.append(self._http.call("POST", "/v1/jobs/cancel", CancelResult, body=body))
+        return CancelResult(
+            [id for part in parts for id in part.cancelled],
+            [id for part in parts for id in part.already_ended],
+            [id for part in parts for id in part.unknown],
+            all(part.confirmed for part in parts),
+        )
 
     def wait(self, *ids: int, timeout_s: float | None = None) -> list[JobView]:
         """Return the jobs *ids*, in that order, once all have ended. Raises WaitTimedOut, a TimeoutError."""

@@ -5,7 +5,8 @@ What would lose or double jobs is refused; the rest is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -34,7 +35,8 @@ class Problem(Struct, frozen=True):
 class Found(Struct, frozen=True):
     """What a master says. *config* is CONFIG GET * (empty where that is forbidden), *replicas* how many it has.
 
-    *sentinel* is what SENTINEL MASTER answers, *sentinels* how many the URL names.
+    *sentinel* is what SENTINEL MASTER answers, *sentinels* how many the URL names. *shards*: the hosts of each shard of
+    a Redis Cluster, its master's first.
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Found(Struct, frozen=True):
     replicas: int = 0
     sentinel: Mapping[str, str] = {}
     sentinels: int = 0
+    shards: tuple[tuple[str, ...], ...] = ()
 
 
 def problems(found: Found, terms: LeaseTerms) -> Iterator[Problem]:
@@ -116,8 +119,23 @@ def _cluster(found: Found) -> Iterator[Problem]:
     if found.replicas and at_least >= found.replicas:
         why = "the death of one server would stop all writes until it is back"
         yield Problem("min-replicas-to-write", str(at_least), f"less than {found.replicas}", why)
+    yield from _crowded(found.shards)
     if not found.replicas:
         yield Problem("replicas", "0", "1 or more", "nobody takes over from this master")
+
+
+def _crowded(shards: Sequence[Sequence[str]]) -> Iterator[Problem]:
+    """Masters vote on who takes over: a machine with half of them takes the cluster with it, if there are others."""
+    masters = Counter(hosts[0] for hosts in shards)
+    if len({host for hosts in shards for host in hosts}) < 3:
+        return
+    for host, count in masters.items():
+        if 2 * count >= len(shards):
+            why = (
+                "if that machine dies nobody takes over; it is often so after a take-over: have a replica on a machine "
+                "without a master take its part back, `redis-cli -h HOST -p PORT CLUSTER FAILOVER`"
+            )
+            yield Problem(f"masters on {host}", str(count), "less than half of all", why)
 
 
 def _number(values: Mapping[str, str], name: str) -> int:

@@ -38,6 +38,16 @@ class Command(Struct, Generic[T], frozen=True):
 MOVES = frozenset({"place", "claim", "report", "stop", "lose"})
 """Scripts that move jobs and so begin with the text of `_common.lua`."""
 
+GROWING = frozenset({"submit"})
+"""Scripts that a Redis whose memory is full refuses. The others keep what runs going, or let go of something."""
+
+READING = frozenset({"watch"})
+
+_WHEN_FULL = "redis.call('PERSIST', KEYS[1])\n"
+"""Lets what follows write when memory is full: Redis refuses a script's first write only, and never this one, which
+does nothing, for no KEYS[1] expires. `#!lua flags=allow-oom` would say so plainly, but Redis 6 cannot read it. Source:
+scriptVerifyOOM in script.c (7.0), luaRedisGenericCommand in scripting.c (6.2)."""
+
 
 @cache
 def script(name: str, *, guard: bool = False) -> Script:
@@ -46,6 +56,8 @@ def script(name: str, *, guard: bool = False) -> Script:
     text = (folder / f"{name}.lua").read_text()
     if name in MOVES:
         text = (folder / "_common.lua").read_text() + text
+    if name not in GROWING | READING:
+        text = _WHEN_FULL + text
     if guard:
         text = (folder / "_guard.lua").read_text() + text
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -28,7 +28,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from shunter.errors import SetupError, Unavailable
+from shunter.errors import LoginRefused, SetupError, Unavailable
 from shunter.store import routes
 from shunter.store.checks import Found
 from shunter.store.codec import pairs
@@ -57,10 +57,13 @@ def _raw(client: Any) -> Any:
     return client
 
 
+_ALL_NODES: Final = "give all of its nodes: rediscluster://HOST:PORT;HOST:PORT;HOST:PORT"
+
+
 def translate(error: RedisError) -> Exception:
     """Return the error of ours that *error* is, with what to do."""
     if isinstance(error, AuthenticationError | NoPermissionError):
-        return SetupError(f"redis: refused the login: {error}", fix="check user and password in the Redis URL")
+        return LoginRefused(f"redis: refused the login: {error}", fix="check user and password in the Redis URL")
     if isinstance(error, OutOfMemoryError):
         return Unavailable("redis: out of memory", fix="raise its maxmemory, or wait until jobs end")
     if isinstance(error, BusyLoadingError):
@@ -68,7 +71,7 @@ def translate(error: RedisError) -> Exception:
     if isinstance(error, AskError):
         return SetupError(
             f"redis: this server is part of a Redis Cluster, and another serves our keys: {error}",
-            fix="give all of its nodes: rediscluster://HOST:PORT;HOST:PORT;HOST:PORT",
+            fix=_ALL_NODES,
         )
     if str(error).startswith("NOREPLICAS"):
         return Unavailable("redis: no replica keeps up with it", fix="start its replicas (min-replicas-to-write)")
@@ -265,8 +268,14 @@ class Store:
             return cast(list[Any], pipeline.execute(raise_on_error=False))
 
     def examine(self) -> Found:
-        """Return how this Redis is set up, for `checks.problems`. Raises Unavailable, or SetupError for a bad login."""
+        """Return how this Redis is set up, for `checks.problems`.
+
+        Raises Unavailable, or SetupError for a bad login and for a member of a Redis Cluster that the URL takes for a
+        single server: some commands would work there.
+        """
         server, replication = self.info("server"), self.info("replication")
+        if server.get("redis_mode") == "cluster" and self.route.kind != routes.CLUSTER:
+            raise SetupError("redis: this server is part of a Redis Cluster", fix=_ALL_NODES)
         config: dict[str, str] = {}
         with contextlib.suppress(SetupError, ResponseError):
             flat = self._plainly("CONFIG", "GET", "*")
@@ -274,8 +283,16 @@ class Store:
         sentinel = self.finder.sentinel() if self.route.kind == routes.SENTINEL else {}
         return Found(
             self.route.kind, server.get("redis_version", ""), config, int(replication.get("connected_slaves", 0)),
-            sentinel, len(self.route.hosts),
+            sentinel, len(self.route.hosts), self._shards() if self.route.kind == routes.CLUSTER else (),
         )  # fmt: skip
+
+    def _shards(self) -> tuple[tuple[str, ...], ...]:
+        """The hosts of each shard, its master's first, as this server knows them; nothing where that is forbidden."""
+        with contextlib.suppress(SetupError, ResponseError):
+            spans = self._plainly("CLUSTER", "SLOTS")
+            shards = {span[2][2]: tuple((node[0] or b"").decode() for node in span[2:]) for span in spans}
+            return tuple(shards.values())
+        return ()
 
     def names(self, pattern: str) -> Iterator[bytes]:
         """Yield the names of all keys on this server that match *pattern*, each once."""
@@ -350,6 +367,20 @@ class AsyncStore:
                 return await self._run_and_wait(guarded(command, self._identity.meta, known))
             except _Foreign as other:
                 self._identity.face(other.identity)
+
+    async def confirm(self) -> bool:
+        """Say whether so many replicas as the URL asks for have all that was written until now, by whomever.
+
+        WAIT waits for what the server had written when it last answered this connection: so any command will do.
+        """
+        if not self._patience.replicas:
+            return True
+        with _translated():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.execute_command("PING")
+            pipeline.execute_command(*self._patience.wait)
+            _, replicas = await pipeline.execute()
+        return self._patience.heard(replicas)
 
     async def _run_and_wait(self, command: Command[T]) -> tuple[T, bool]:
         with _translated():

@@ -24,6 +24,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterDownError,
     ConnectionError,
     ReadOnlyError,
@@ -32,8 +33,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from kombu_rediscluster.slot import Slot, read_slots
-from shunter.errors import InvalidInput
+from kombu_rediscluster.slot import LoginRefused, NotACluster, Slot, read_slots
+from shunter.errors import InvalidInput, SetupError
 
 PLAIN: Final = ("redis", "rediss", "unix")
 SENTINEL: Final = "sentinel"
@@ -166,10 +167,11 @@ class Finder:
     def master(self) -> Address:
         """Return who serves now, by the first that says so. Blocks for up to ASK_S for each that does not answer.
 
-        Raises redis.exceptions.ConnectionError if nobody says so, AuthenticationError if the login is refused.
+        Raises redis.exceptions.ConnectionError if nobody says so, AuthenticationError if the login is refused, and
+        SetupError if the servers are no Redis Cluster.
         """
         if self._slot is not None:
-            return self._slot.master()
+            return self._owner(self._slot)
         problems = []
         for host in self._url.hosts:
             try:
@@ -183,6 +185,14 @@ class Finder:
                 return found
             problems.append(f"{host[0]}:{host[1]}: knows no master {self._url.name!r}")
         raise ConnectionError(f"no sentinel names a master ({'; '.join(problems)})")
+
+    def _owner(self, slot: Slot) -> Address:
+        try:
+            return slot.master()
+        except LoginRefused as error:
+            raise AuthenticationError(str(error)) from error
+        except NotACluster as error:
+            raise SetupError(f"redis: {error}", fix="redis:// is for one server") from error
 
     def sentinel(self) -> dict[str, str]:
         """Return what the first sentinel that answers says of the master; nothing if none does."""

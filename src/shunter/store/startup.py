@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from shunter.domain.lease import NORMAL, LeaseTerms
-from shunter.errors import SetupError, Unavailable
+from shunter.errors import LoginRefused, SetupError, Unavailable
 from shunter.store.checks import problems
 from shunter.store.redis import Store
 
@@ -13,12 +13,14 @@ log = structlog.get_logger("store")
 
 
 def check_settings(store: Store, terms: LeaseTerms = NORMAL) -> None:
-    """Log what is wrong with the Redis of *store*; raise SetupError for what would lose or double jobs.
+    """Log what is wrong with the Redis of *store*; raise SetupError for what would lose or double jobs, or a bad login.
 
     A Redis that cannot be reached is not checked: roles start without one, and wait for it.
     """
     try:
         found = store.examine()
+    except LoginRefused:
+        raise
     except Unavailable as error:
         log.warning("redis is not checked", error=str(error))
         return

@@ -35,7 +35,12 @@ def said(found: Found, terms: LeaseTerms = NORMAL) -> list[tuple[str, bool]]:
     return [(problem.setting, problem.refused) for problem in problems(found, terms)]
 
 
-@pytest.mark.parametrize("found", [SINGLE, SENTINEL, CLUSTER])
+SPREAD: Final = changed(CLUSTER, shards=(("a", "b"), ("b", "c"), ("c", "a")))
+ON_ONE: Final = changed(CLUSTER, shards=(("a", "a"), ("a", "a"), ("a", "a")))
+"""For trying it out: nobody expects to survive the loss of the one machine."""
+
+
+@pytest.mark.parametrize("found", [SINGLE, SENTINEL, CLUSTER, SPREAD, ON_ONE])
 def test_what_is_set_up_well_has_no_problem(found: Found) -> None:
     assert said(found) == []
 
@@ -58,6 +63,7 @@ def test_what_is_set_up_well_has_no_problem(found: Found) -> None:
         (changed(CLUSTER, config={"cluster-require-full-coverage": "yes"}), ("cluster-require-full-coverage", False)),
         (changed(CLUSTER, config={"min-replicas-to-write": "1"}), ("min-replicas-to-write", False)),
         (changed(CLUSTER, replicas=0), ("replicas", False)),
+        (changed(CLUSTER, shards=(("b", "a"), ("b", "c"), ("c", "a"))), ("masters on b", False)),
     ],
 )
 def test_each_mistake_is_found_and_only_what_loses_or_doubles_jobs_is_refused(
