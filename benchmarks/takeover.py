@@ -264,6 +264,8 @@ def measure_cut(mode: str, reps: int, lease: str, cut_s: float, logs: Path | Non
         for number in range(reps):
             found.append(cut_off(world, number, cut_s))
             say(f"cut-off {mode} {number + 1}: {found[-1]}")
+            if found[-1].doubled or found[-1].lost:
+                raise BenchmarkFailed(f"{found[-1].doubled} attempts ran twice, {found[-1].lost} jobs were lost")
     sums = ("doubled", "lost", "submissions", "unconfirmed", "unconfirmed_lost")
     seconds = {field: summary([getattr(one, field) for one in found]) for field in Cut._fields if field not in sums}
     counts = {field: sum(getattr(one, field) for one in found) for field in sums}

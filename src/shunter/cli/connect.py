@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +18,16 @@ TRANSPORT: httpx.BaseTransport | None = None
 """What tests put in the place of the network."""
 
 
+QUIET_S: Final = 1.0
+"""Whoever waits for longer is told why."""
+
+
+def _pause(seconds: float) -> None:
+    if seconds > QUIET_S:
+        click.echo("shunter: no answer yet; trying again", err=True)
+    time.sleep(seconds)
+
+
 def connect() -> Client:
     """Return a client of the server that the environment or the home folder names."""
     # httpx imports its own command line, and with it rich and pygments, when they are there: 60 ms for nothing.
@@ -25,7 +36,7 @@ def connect() -> Client:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        client = Client(transport=TRANSPORT)
+        client = Client(transport=TRANSPORT, pause=_pause)
     for warning in caught:
         click.echo(f"shunter: {warning.message}", err=True)
     return client

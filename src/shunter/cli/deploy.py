@@ -99,4 +99,5 @@ def redis(mode: str, hosts: str, folder: str, port: int | None, password: str, s
     click.echo(pairs([("Redis", "runs" if start else "is to be started from these files"), ("URL", made.url)]))
     if mode == "cluster" and not start:
         every = " ".join(f"{one.host}:{one.port}" for one in made.servers)
-        click.echo(f"once all six run: redis-cli --cluster create {every} --cluster-replicas 1")
+        login = f" -a {password}" if password else ""
+        click.echo(f"once all six run: redis-cli{login} --cluster create {every} --cluster-replicas 1")

@@ -46,7 +46,8 @@ class Client:
     """One cluster, over HTTP. Threads may share a client; `close` it, or use it in a `with` statement.
 
     *url* and *token* default to SHUNTER_URL and SHUNTER_TOKEN, then to the server that runs on this machine (in
-    *home*). A request that gets no answer, or a 503, is sent up to three times within a few seconds. Every refusal is
+    *home*). A request that gets no answer is sent up to three times within a few seconds; while a gateway
+    says that its store is away, for up to 12 s, which a take-over of Redis does not take. Every refusal is
     a `shunter.ShunterError`: NotFound, InvalidInput, Unavailable, ... with *message*, *field* and *fix*.
     *transport* and *pause* (how to wait) are for tests.
     """

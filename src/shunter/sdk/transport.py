@@ -29,6 +29,10 @@ Params = Mapping[str, str | int | bool | Sequence[str | int]]
 
 REQUEST_PAUSES_S: Final = (0.5, 1.5)
 """Waits between the three tries of a request."""
+STORE_PAUSES_S: Final = (0.5, 1.5, 2.0, 2.0, 2.0, 2.0)
+"""The same where a gateway answers that its store is away: a take-over of Redis lasts 5 to 6 s."""
+STORE_PATIENCE_S: Final = 12.0
+"""No further try so long after the first failed, however long each took."""
 STREAM_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, 8.0)
 """Waits before a stream that worked is given up: a gateway may take most of a minute to come back."""
 RETRY_AFTER_MAX_S: Final = 5.0
@@ -48,9 +52,13 @@ _BY_STATUS: Final[Mapping[int, type[ShunterError]]] = {
 
 
 class Interrupted(Unavailable):
-    """No answer, or an answer that says `try again`: the same request may be sent once more."""
+    """No answer, or an answer that says `try again`: the same request may be sent once more.
+
+    *store*: it is a gateway's answer, and the trouble is behind it.
+    """
 
     retry_after_s = 0.0
+    store = False
 
 
 class Silence(Interrupted):
@@ -126,8 +134,11 @@ class Transport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """Send a request, up to three times, and return the response; raise what a refusal says."""
-        patience = Patience(self.pause, REQUEST_PAUSES_S)
+        """Send a request, up to three times, through a take-over of Redis for longer, and return the response.
+
+        Raises what a refusal says.
+        """
+        patience, failed_s = Patience(self.pause, STORE_PAUSES_S), list[float]()
         extra = dict(headers or {})
         if body is not None:
             extra["content-type"] = "application/json"
@@ -139,6 +150,10 @@ class Transport:
                     raise self._refusal(response)
                 return response
             except Interrupted as problem:
+                failed_s.append(time.monotonic())
+                for_store = problem.store and failed_s[-1] - failed_s[0] < STORE_PATIENCE_S
+                if len(failed_s) > len(REQUEST_PAUSES_S) and not for_store:
+                    raise
                 patience.spend(problem)
 
     @contextmanager
@@ -203,6 +218,7 @@ class Transport:
     def _try_again(self, response: httpx.Response, body: ErrorBody) -> Interrupted:
         message = body.message if self.url in body.message else f"{self.url}: {body.message}"
         problem = Interrupted(message, field=body.field or None, fix=body.fix or "try again in a few seconds")
+        problem.store = body.code == Unavailable.code
         after = response.headers.get("retry-after", "")
         problem.retry_after_s = float(after) if after.isascii() and after.isdigit() else 0.0
         return problem

@@ -53,6 +53,7 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
     monkeypatch.setenv("SHUNTER_URL", URL)
     monkeypatch.setenv("SHUNTER_TOKEN", TOKEN)
     monkeypatch.setattr(connect, "TRANSPORT", httpx.MockTransport(fake))
-    monkeypatch.setattr("shunter.sdk.transport.REQUEST_PAUSES_S", ())  # one try: these tests are about what is said
+    for pauses in ("REQUEST_PAUSES_S", "STORE_PAUSES_S"):  # one try: these tests are about what is said
+        monkeypatch.setattr(f"shunter.sdk.transport.{pauses}", ())
     yield fake
     assert not fake.unused(), f"planned but never asked for: {fake.unused()}"

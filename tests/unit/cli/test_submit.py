@@ -261,6 +261,18 @@ def test_refusal_of_the_gateway_is_said_and_gives_the_exit_code(cli: Cli, gatewa
     assert unreachable.code == 7 and "does not answer: [Errno 111] Connection refused" in unreachable.err
 
 
+def test_who_waits_for_a_takeover_of_the_store_is_told(
+    cli: Cli, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shunter.sdk.transport.STORE_PAUSES_S", (0.001,))
+    monkeypatch.setattr("shunter.cli.connect.QUIET_S", 0.0)
+    gateway.plan(SUBMIT, refusal(Unavailable("redis: cannot be reached")), ok({"jobs": [view(12, "queued")]}, 201))
+    gateway.plan("GET /v1/cluster", refused())
+    ran = cli("submit", "--", "x")
+    assert (ran.code, ran.out) == (0, "submitted job 12\n")
+    assert ran.err.startswith("shunter: no answer yet; trying again\n")
+
+
 def test_a_submission_without_an_answer_can_be_repeated_without_doubling_it(cli: Cli, gateway: FakeGateway) -> None:
     away = Unavailable("redis: cannot be reached", fix="try again")
     gateway.plan(SUBMIT, refusal(away), ok({"jobs": [view(12, "queued")]}, 201))

@@ -65,6 +65,17 @@ def test_no_answer_three_times_is_unavailable_and_names_the_url(gateway: FakeGat
     assert caught.value.exit_code == 7
 
 
+def test_a_store_that_is_away_is_waited_for_as_long_as_a_takeover_takes_and_no_longer(gateway: FakeGateway) -> None:
+    away = refusal(Unavailable("the store is away"))
+    gateway.plan(SUBMIT, *(away for _ in transport.STORE_PAUSES_S), submitted(3))
+    assert gateway.client().submit(command="true").id == 3
+    assert gateway.pauses_s == list(transport.STORE_PAUSES_S)
+    assert 8 < sum(transport.STORE_PAUSES_S) < transport.STORE_PATIENCE_S
+    gateway.plan(SUBMIT, *(away for _ in range(len(transport.STORE_PAUSES_S) + 1)))
+    with pytest.raises(Unavailable, match="the store is away"):
+        gateway.client().submit(command="true")
+
+
 def test_retry_after_is_honoured_within_a_bound(gateway: FakeGateway) -> None:
     busy = Unavailable("busy")
     gateway.plan(
