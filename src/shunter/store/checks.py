@@ -36,7 +36,7 @@ class Found(Struct, frozen=True):
     """What a master says. *config* is CONFIG GET * (empty where that is forbidden), *replicas* how many it has.
 
     *sentinel* is what SENTINEL MASTER answers, *sentinels* how many the URL names. *shards*: the hosts of each shard of
-    a Redis Cluster, its master's first.
+    a Redis Cluster, its master's first. *role*: of the server that answered, master or slave.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class Found(Struct, frozen=True):
     sentinel: Mapping[str, str] = {}
     sentinels: int = 0
     shards: tuple[tuple[str, ...], ...] = ()
+    role: str = "master"
 
 
 def problems(found: Found, terms: LeaseTerms) -> Iterator[Problem]:
@@ -57,6 +58,9 @@ def problems(found: Found, terms: LeaseTerms) -> Iterator[Problem]:
         why = "settings cannot be checked; see docs/redis.md for what they should be"
         yield Problem("CONFIG", "refused", "that it may be read", why)
         return
+    if found.role != "master":
+        why = "nothing can be written here; give the master's URL, or the sentinels': sentinel://H:P;H:P;H:P/NAME"
+        yield Problem("role", "replica", "master", why)
     yield from _one_server(found.config)
     if found.kind == SENTINEL:
         yield from _sentinel(found, terms)

@@ -284,6 +284,7 @@ class Store:
         return Found(
             self.route.kind, server.get("redis_version", ""), config, int(replication.get("connected_slaves", 0)),
             sentinel, len(self.route.hosts), self._shards() if self.route.kind == routes.CLUSTER else (),
+            replication.get("role", "master"),
         )  # fmt: skip
 
     def _shards(self) -> tuple[tuple[str, ...], ...]:

@@ -63,6 +63,7 @@ def test_what_is_set_up_well_has_no_problem(found: Found) -> None:
         (changed(CLUSTER, config={"cluster-require-full-coverage": "yes"}), ("cluster-require-full-coverage", False)),
         (changed(CLUSTER, config={"min-replicas-to-write": "1"}), ("min-replicas-to-write", False)),
         (changed(CLUSTER, replicas=0), ("replicas", False)),
+        (changed(SINGLE, role="slave"), ("role", False)),
         (changed(CLUSTER, shards=(("b", "a"), ("b", "c"), ("c", "a"))), ("masters on b", False)),
     ],
 )
