@@ -318,10 +318,17 @@ def test_a_role_that_starts_with_a_wrong_url_ends_at_once_and_says_what_is_wrong
         "sentinel": (f"rediscluster://:secret@127.0.0.1:{port}", "no Redis Cluster"),
         "cluster": (f"redis://:secret@127.0.0.1:{port}/0", "rediscluster://HOST:PORT"),
     }
-    for wrong, says in ((url.replace("secret", "guess"), "refused the login"), of_other_kind[world.servers.plan.mode]):
-        argv = [sys.executable, "-m", "shunter.coordinator", "--cluster", world.yard.name]
+    for name in world.servers.living():
+        world.servers.do(name, "ACL", "SETUSER", "weak", "on", ">guess", "~*", "+info", "+config|get", "+cluster|slots")
+    node = ["shunter.agent", "--name", "n9", "--gpus", "simulated:1"]
+    for argv, wrong, says in (
+        (["shunter.coordinator"], url.replace("secret", "guess"), "refused the login"),
+        (["shunter.coordinator"], *of_other_kind[world.servers.plan.mode]),
+        (node, url.replace(":secret", "weak:guess"), "refused the login: this user has no permissions to run"),
+    ):
         env = {**os.environ, "SHUNTER_HOME": str(world.yard.home / "other"), "SHUNTER_REDIS": wrong}
-        ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+        whole = [sys.executable, "-m", *argv, "--cluster", world.yard.name]
+        ended = subprocess.run(whole, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert (ended.returncode, "Traceback" in ended.stderr) == (3, False), ended.stderr
         assert says in ended.stderr
         assert "guess" not in ended.stderr

@@ -47,7 +47,7 @@ from shunter.dispatch.celery import Hint
 from shunter.domain.node import Node
 from shunter.domain.outcome import Exit
 from shunter.domain.phase import HOLDS_GPUS
-from shunter.errors import Conflict, Unavailable
+from shunter.errors import Conflict, LoginRefused, Unavailable
 from shunter.runtime.log import Complaint
 from shunter.runtime.process import boot_time_s
 from shunter.store import commands, leases
@@ -88,6 +88,7 @@ class NodeAgent:
         self._source = source
         self._facts: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._joined = False
         self._renewing: threading.Thread | None = None
         self._frost = Frost()
         self._ending: set[str] = set()
@@ -108,6 +109,7 @@ class NodeAgent:
         self.supervisor = Supervisor(self.node.name, incarnation)
         self._adopt(has)
         self._facts.put(has[-1])
+        self._joined = True
         log.info("joined", node=self.node.name, incarnation=incarnation, gpus=len(self.node.gpus), kept=len(has) - 1)
 
     def _registration(self, node: Node, *, joined: bool = False) -> Command[None]:
@@ -135,6 +137,8 @@ class NodeAgent:
             try:
                 return self._store.run_surely(command) if surely else self._store.run(command)
             except Unavailable as error:
+                if isinstance(error, LoginRefused) and not self._joined:
+                    raise  # nobody has seen this account work
                 if complaint.due(str(error)):
                     log.warning("store unavailable", error=str(error))
                 if self._stopping.wait(RETRY_S):
