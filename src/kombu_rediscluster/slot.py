@@ -77,7 +77,7 @@ class Slot:
                 return self._ask(address, min(left_s, LOOKUP_TIMEOUT_S))
             except (RedisError, OSError) as error:
                 problems[address] = error
-        told = "; ".join(f"{address_text(address)}: {error}" for address, error in problems.items())
+        told = "; ".join(f"{address_text(address)}: {error}" for address, error in sorted(problems.items()))
         if any(isinstance(error, AuthenticationError) for error in problems.values()):
             raise LoginRefused(f"login refused ({told}); check user and password in the broker URL")
         if all(_NO_CLUSTER in str(error) for error in problems.values()):

@@ -49,8 +49,8 @@ GONE: Final = Exit(80.0, failure=FailureClass.NODE_LOST, message="the node is lo
 
 KINDS: Final = {
     "meta": b"hash", "specs": b"hash", "phases": b"hash", "active": b"zset", "ended": b"zset", "events": b"stream",
-    "leader": b"hash", "nodes": b"hash", "incarnations": b"hash", "cordons": b"hash", "seen": b"hash",
-    "renewals": b"hash", "unfenced": b"hash", "ready_run": b"string",
+    "leader": b"hash", "coordinators": b"hash", "nodes": b"hash", "incarnations": b"hash", "cordons": b"hash",
+    "seen": b"hash", "renewals": b"hash", "unfenced": b"hash", "ready_run": b"string",
     "decision": b"string", "policy": b"string", "usage": b"string", "held": b"set", "idem": b"string",
     "queues": b"set", "q": b"list",
 }  # fmt: skip

@@ -6,9 +6,10 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import pytest
@@ -21,14 +22,19 @@ from shunter.dispatch.celery import CeleryDispatcher
 from shunter.domain.ids import JobId
 from shunter.domain.node import Node
 from shunter.domain.phase import HOLDS_GPUS, Phase, Queued
+from shunter.errors import Unavailable
 from shunter.runtime.policy_report import PolicyInForce
 from shunter.scheduling.order import Plain
 from shunter.scheduling.parts import order_part
 from shunter.scheduling.plan import Decision
 from shunter.scheduling.policy import Policy
 from shunter.scheduling.usage import Usage
-from shunter.store import commands
+from shunter.store import commands, roster
+from shunter.store.command import Command
+from shunter.store.redis import Store
 from tests.contract.cluster import Cluster, eventually
+
+T = TypeVar("T")
 
 
 class Moody(Plain):
@@ -195,6 +201,42 @@ def test_whatever_else_is_raised_it_begins_anew_as_the_same_leader(
     finally:
         loop.stop.set()
         thread.join()
+
+
+def test_a_loop_is_there_while_it_leads_or_stands_by_and_says_when_the_store_is_back(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def there(*names: str) -> list[str] | None:
+        found = [one.name for _, one in cluster.run(roster.coordinators(cluster.keys))]
+        return found if set(names) <= set(found) else None
+
+    plain = Flaky(cluster.url)
+    dispatcher = CeleryDispatcher(cluster.url, cluster.keys)
+    loops = [Loop(plain, cluster.keys, dispatcher, PolicySource("fifo-ff", tmp_path), name) for name in "ab"]
+    threads = [threading.Thread(target=loop.run, daemon=True) for loop in loops]
+    with capture_logs() as logs:
+        for name, thread in zip("ab", threads, strict=True):
+            thread.start()
+            eventually(partial(there, name), f"{name} is there")
+        plain.away = True
+        eventually(lambda: "store unavailable" in [one["event"] for one in logs] or None, "both notice")
+        plain.away = False
+        eventually(lambda: "the store answers again" in [one["event"] for one in logs] or None, "both say so")
+        for loop, thread, left in zip(loops, threads, (["b"], []), strict=True):
+            loop.stop.set()
+            thread.join()
+            assert there() == left
+    assert [one["leader"] for one in logs if one["event"] == "standing by"] == ["a"]
+    plain.close()
+
+
+class Flaky(Store):
+    away = False
+
+    def run(self, command: Command[T]) -> T:
+        if self.away:
+            raise Unavailable("redis: cannot be reached")
+        return super().run(command)
 
 
 # what does not decode

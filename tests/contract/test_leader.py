@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from shunter.store import commands
+from shunter.domain.report import CoordinatorView
+from shunter.store import commands, roster
 from shunter.store.commands import Lead, Leadership
 from tests.contract.cluster import HOUR_MS, Cluster, eventually
 
@@ -106,3 +108,41 @@ def test_a_token_of_this_epoch_with_an_earlier_number_is_stale(cluster: Cluster)
     job_id = cluster.queued()
     assert cluster.place(Leadership(new.epoch - 1, new.token), cluster.placing(job_id, node)) == ["stale"]
     assert cluster.place(new, cluster.placing(job_id, node)) == ["ok"]
+
+
+# who is there
+
+
+def present(cluster: Cluster) -> list[str]:
+    """Return the names of the coordinators that count as being there now."""
+    now_ms = cluster.now_ms()
+    return [one.name for until_ms, one in cluster.run(roster.coordinators(cluster.keys)) if until_ms > now_ms]
+
+
+def here(cluster: Cluster, name: str, *, ms: int = HOUR_MS) -> Lead:
+    said = msgspec.json.encode(CoordinatorView(name, "host-1", 7, "0.1.0", 1.7e9))
+    return cluster.run(commands.lead(cluster.keys, name, f"token-{name}", HOUR_MS, (f"id-{name}", ms, said)))
+
+
+def test_who_leads_and_who_stands_by_are_there_until_they_end(cluster: Cluster) -> None:
+    leadership = Leadership(here(cluster, "a").epoch, "token-a")
+    assert not here(cluster, "b").leading
+    assert present(cluster) == ["a", "b"]
+    assert not cluster.run(commands.resign(cluster.keys, None, "id-b"))
+    assert present(cluster) == ["a"]
+    assert cluster.run(commands.leader(cluster.keys))["token"] == "token-a"
+    assert cluster.run(commands.resign(cluster.keys, leadership, "id-a"))
+    assert present(cluster) == []
+
+
+def test_who_is_not_heard_from_is_there_no_more_and_is_swept_by_the_next_that_is(cluster: Cluster) -> None:
+    here(cluster, "a", ms=20)
+    eventually(lambda: present(cluster) == [] or None, "it does not count any more")
+    here(cluster, "b")
+    cluster.redis.hset(cluster.keys.coordinators, "of another version", f"{10**15} {{}}")
+    assert [one.name for _, one in cluster.run(roster.coordinators(cluster.keys))] == ["b"]
+
+
+def test_who_says_nothing_of_itself_is_not_there(cluster: Cluster) -> None:
+    assert lead(cluster, "a").leading
+    assert present(cluster) == []

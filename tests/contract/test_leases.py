@@ -588,11 +588,23 @@ def test_numbers_jump_once_for_each_server_that_takes_over(cluster: Cluster, lea
     def advance(run_id: str, by: Leadership = leadership) -> str:
         return cluster.run(leases.advance(cluster.keys, by, run_id))
 
+    real = cluster.run(leases.watch(cluster.keys)).run_id
     first = cluster.submit()[0]
-    assert [advance("a"), advance("a")] == ["same", "same"], "the first run ever is no take-over"
+    assert [advance(real), advance(real)] == ["same", "same"], "the first run ever is no take-over"
     assert cluster.submit()[0] == first + 1
     assert advance("b", Leadership(leadership.epoch - 1, leadership.token)) == "stale"
     earlier = cluster.run(commands.next_incarnation(cluster.keys))
-    assert [advance("b"), advance("b")] == ["ok", "same"]
-    assert cluster.submit()[0] == first + 2 + leases.JUMP
-    assert int(cluster.run(commands.next_incarnation(cluster.keys))) == int(earlier) + 1 + leases.JUMP
+    assert [advance("b"), advance("b"), advance(real)] == ["ok", "same", "ok"]
+    assert cluster.submit()[0] == first + 2 + 2 * commands.JUMP
+    assert int(cluster.run(commands.next_incarnation(cluster.keys))) == int(earlier) + 1 + 2 * commands.JUMP
+
+
+def test_job_numbers_jump_before_the_next_leader_has_seen_the_server(cluster: Cluster, leadership: Leadership) -> None:
+    """The one that was replaced may have given numbers out that this one never heard of."""
+    first = cluster.submit()[0]
+    cluster.run(leases.advance(cluster.keys, leadership, "replaced"))
+    assert cluster.submit()[0] == first + 1 + commands.JUMP
+    assert cluster.submit()[0] == first + 2 + commands.JUMP, "once"
+    real = cluster.run(leases.watch(cluster.keys)).run_id
+    cluster.run(leases.advance(cluster.keys, leadership, real))
+    assert cluster.submit()[0] == first + 3 + 2 * commands.JUMP

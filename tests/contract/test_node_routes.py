@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 from shunter.domain.node import Node
 from shunter.domain.outcome import FailureClass
 from shunter.domain.phase import Ended, Queued, Running, Stopping
-from shunter.domain.report import ClusterView, ErrorBody, NodeView
+from shunter.domain.report import ClusterView, CoordinatorView, ErrorBody, NodeView
 from shunter.gateway.app import make_app
 from shunter.gateway.hub import Hub
 from shunter.gateway.service import Service
@@ -22,7 +22,7 @@ from shunter.runtime.config import Settings
 from shunter.store import commands
 from shunter.store.commands import Leadership
 from shunter.store.redis import AsyncStore
-from tests.contract.cluster import BAD, FINE, Cluster
+from tests.contract.cluster import BAD, FINE, HOUR_MS, Cluster
 
 # The app is written for Litestar 2.12 on; the newest has other names for some of it.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -214,3 +214,14 @@ def test_a_cordon_without_a_reason_leaves_the_one_that_is_there(http: httpx.Clie
     assert http.post(cordon, json={"reason": "fan"}).json()["node"]["cordoned"] == "fan"
     view = http.post(cordon).json()
     assert (view["node"]["cordoned"], view["free_gpus"]) == ("fan", 0)
+
+
+def test_the_cluster_names_its_coordinators_and_which_of_them_leads(http: httpx.Client, cluster: Cluster) -> None:
+    for name in ("a", "b"):
+        said = msgspec.json.encode(CoordinatorView(name, "host-1", 7, "0.1.0", 1.7e9))
+        cluster.run(commands.lead(cluster.keys, name, f"token-{name}", HOUR_MS, (f"id-{name}", HOUR_MS, said)))
+    gone = commands.lead(cluster.keys, "c", "token-c", HOUR_MS, ("id-c", -1, said))
+    cluster.run(gone)
+    told = msgspec.json.decode(http.get("/v1/cluster").content, type=ClusterView).coordinators
+    assert [(one.name, one.leads) for one in told] == [("a", True), ("b", False)]
+    assert told[0] == CoordinatorView("a", "host-1", 7, "0.1.0", 1.7e9, leads=True)

@@ -43,7 +43,8 @@ def second_coordinator(yard: Yard) -> Iterator[subprocess.Popen[bytes]]:
 def state(yard: Yard) -> dict[bytes, Any]:
     """Return all that the cluster has in Redis, but the clocks that tick by themselves."""
     with redis.Redis.from_url(yard.cluster.redis.url, protocol=2) as client:
-        ticking = {key.encode() for key in (yard.keys.seen, yard.keys.leader, yard.keys.usage)}
+        keys = yard.keys
+        ticking = {key.encode() for key in (keys.seen, keys.leader, keys.coordinators, keys.usage)}
         found = {name: client.dump(name) for name in client.scan_iter(f"{yard.keys.prefix}*") if name not in ticking}
         found[b"leader"] = client.hmget(yard.keys.leader, ["epoch", "token", "name"])
         return found

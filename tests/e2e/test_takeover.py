@@ -24,8 +24,8 @@ from shunter.errors import SetupError, Unavailable
 from shunter.local.redis_servers import RedisServers
 from shunter.sdk.spec import make_spec
 from shunter.store import leases
+from shunter.store.commands import JUMP
 from shunter.store.deploy import plan
-from shunter.store.leases import JUMP
 from shunter.store.redis import Store
 from shunter.store.startup import check_settings
 from tests.contract.servers import free_ports

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import secrets
+import socket
 import threading
+import time
 from typing import Final
 
+import msgspec
 import structlog
 
+from shunter import __version__
 from shunter.coordinator.nodes import StoreChanged
 from shunter.coordinator.policy_source import PolicySource
 from shunter.coordinator.step import PUBLISH_EVERY_S, Coordinator
 from shunter.dispatch.celery import CeleryDispatcher
+from shunter.domain.report import CoordinatorView
 from shunter.errors import StaleLeader, Unavailable
 from shunter.runtime.garbage import look_seldom
 from shunter.runtime.log import Complaint
@@ -28,6 +35,8 @@ TICK_S: Final = 0.5
 TRUST_S: Final = 2.5
 """How long after we asked for it a lease of LEASE_MS is taken for ours, without another look."""
 STANDBY_S: Final = 0.5
+PRESENT_MS: Final = 5_000
+"""For how long a coordinator counts as being there after it was heard from; it asks to lead at least every second."""
 RETRY_S: Final = 0.25
 FAILED_S: Final = 1.0
 
@@ -44,6 +53,10 @@ class Loop:
         self._source = source
         self._name = name
         self._token = secrets.token_hex(8)
+        self._id = secrets.token_hex(8)
+        here = CoordinatorView(name, socket.gethostname(), os.getpid(), __version__, time.time())
+        self._present = (self._id, PRESENT_MS, msgspec.json.encode(here))
+        self._stands_by = ""
         # Not the leadership's: after a short outage of the store the same epoch goes on, and its ids must not repeat.
         self._allocation_numbers = itertools.count(1)
         self._asked_s = 0.0
@@ -57,9 +70,9 @@ class Loop:
                 if (for_s := self._complaint.over()) is not None:
                     log.info("the store answers again", after_s=for_s)
                 if not lead.leading:
-                    self._source.look()
-                    self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
+                    self._stand_by(lead)
                     continue
+                self._stands_by = ""
                 self._lead(Leadership(lead.epoch, self._token))
             except StoreChanged:
                 log.warning("another Redis server serves now: all is read anew")
@@ -74,6 +87,16 @@ class Loop:
                 # Ending would only have another process fail on the same. The lease outlives the pause.
                 log.exception("coordinator failed; it begins anew")
                 self.stop.wait(FAILED_S)
+
+        with contextlib.suppress(Unavailable):  # else it is told for PRESENT_MS more
+            self._store.run(commands.resign(self._keys, None, self._id))
+
+    def _stand_by(self, lead: Lead) -> None:
+        if lead.leader != self._stands_by:
+            self._stands_by = lead.leader
+            log.info("standing by", leader=lead.leader, epoch=lead.epoch)
+        self._source.look()
+        self.stop.wait(min(max(lead.left_ms / 1000, 0.01), STANDBY_S))
 
     def _lead(self, leadership: Leadership) -> None:
         coordinator = Coordinator(
@@ -114,7 +137,7 @@ class Loop:
 
     def _ask_to_lead(self) -> Lead:
         self._asked_s = boot_time_s()
-        return self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS))
+        return self._store.run(commands.lead(self._keys, self._name, self._token, LEASE_MS, self._present))
 
     def _renew(self, leadership: Leadership) -> None:
         lead = self._ask_to_lead()

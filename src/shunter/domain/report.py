@@ -101,10 +101,23 @@ class EventView(Struct, frozen=True, omit_defaults=True):
     phase: Phase | None = None
 
 
+class CoordinatorView(Struct, frozen=True):
+    """A coordinator that lives: the one that leads, or one that stands by. *since_s* is when it was started, by its own
+    clock, in seconds since 1970."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    since_s: float
+    leads: bool = False
+
+
 class ClusterView(Struct, frozen=True):
     """The cluster in one look. *leader* is empty when no coordinator leads now; *failing* if it leads and starts
     nothing, because its work fails. *identity* names the data set in Redis that the cluster lives in. *leads_since_s*
-    is by the store's clock, in seconds since 1970. *nodes* and *gpus* leave out the *lost_nodes*."""
+    is by the store's clock, in seconds since 1970. *nodes* and *gpus* leave out the *lost_nodes*. *coordinators* are
+    those that were heard from within the last seconds."""
 
     cluster: str
     version: str
@@ -119,6 +132,7 @@ class ClusterView(Struct, frozen=True):
     identity: str = ""
     leads_since_s: float | None = None
     lost_nodes: int = 0
+    coordinators: tuple[CoordinatorView, ...] = ()
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):

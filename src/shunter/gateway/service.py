@@ -31,7 +31,7 @@ from shunter.gateway.submission import build, needs_storage
 from shunter.runtime.config import Settings
 from shunter.runtime.folders import jobs_folder
 from shunter.runtime.policy_report import PolicyInForce
-from shunter.store import commands, leases, queues
+from shunter.store import commands, leases, queues, roster
 from shunter.store.codec import Record
 from shunter.store.keys import Keys
 from shunter.store.redis import AsyncStore
@@ -315,11 +315,12 @@ class Service:
 
     async def cluster(self) -> ClusterView:
         views = await self.nodes()
-        leader, active, now_ms, decision = await self.store.run_all(
+        leader, active, now_ms, decision, coordinators = await self.store.run_all(
             commands.leader(self.keys),
             commands.active_count(self.keys),
             commands.store_time(self.keys),
             commands.decision(self.keys),
+            roster.coordinators(self.keys),
         )
         leads, epoch = int(leader.get("until_ms", 0)) > now_ms, int(leader.get("epoch", 0))
         return ClusterView(
@@ -336,6 +337,11 @@ class Service:
             self.store.identity,
             int(leader.get("since_ms", 0)) / 1000 if leads else None,
             sum(view.state == "lost" for view in views),
+            tuple(
+                replace(one, leads=leads and one.name == leader["name"])
+                for until_ms, one in coordinators
+                if until_ms > now_ms
+            ),
         )
 
     async def policy(self) -> PolicyInForce:

@@ -22,6 +22,9 @@ from shunter.store.keys import Keys
 EVENTS_KEPT: Final = 50_000
 """About how many entries the event stream keeps; a follower that fell further behind rebuilds its view."""
 
+JUMP: Final = 2_000
+"""More than anybody submits while a master that was replaced may still accept it: the lag that is allowed, 5 s."""
+
 MAX_BATCH: Final = 500
 """Most jobs in one script call: a script stays well under 10 ms."""
 
@@ -79,7 +82,7 @@ def submit(
 
     first = codec.record(Queued(at_s), 1)
     names = [keys.meta, keys.specs, keys.phases, keys.active, keys.events]
-    args: list[Arg] = [EVENTS_KEPT, first.value, codec.write_event(Submitted(at_s, by)), ""]
+    args: list[Arg] = [EVENTS_KEPT, first.value, codec.write_event(Submitted(at_s, by)), "", JUMP]
     if idempotency is not None:
         names.append(keys.idem(idempotency[0]))
         args[3] = idempotency[1]
@@ -178,17 +181,22 @@ def _answers(count: int) -> Any:
 # leader
 
 
-def lead(keys: Keys, name: str, token: str, lease_ms: int) -> Command[Lead]:
+def lead(
+    keys: Keys, name: str, token: str, lease_ms: int, present: tuple[str, int, bytes] = ("", 0, b"")
+) -> Command[Lead]:
+    """Ask to lead. *present*: the coordinator's id, for how many ms it counts as being there, and as what."""
     return call(
         "lead",
-        [keys.leader, keys.events],
-        [name, token, lease_ms, EVENTS_KEPT],
+        [keys.leader, keys.events, keys.coordinators],
+        [name, token, lease_ms, EVENTS_KEPT, *present],
         lambda reply: Lead(int(reply[0]), int(reply[1]), reply[2].decode(), bool(reply[3])),
     )
 
 
-def resign(keys: Keys, leadership: Leadership) -> Command[bool]:
-    return call("resign", [keys.leader], [leadership.epoch, leadership.token], bool)
+def resign(keys: Keys, leadership: Leadership | None, coordinator: str = "") -> Command[bool]:
+    """End as the *coordinator* of that id, and as leader under *leadership*; return whether it was still that."""
+    by: tuple[Arg, Arg] = ("", "") if leadership is None else (leadership.epoch, leadership.token)
+    return call("resign", [keys.leader, keys.coordinators], [*by, coordinator], bool)
 
 
 def leader(keys: Keys) -> Command[dict[str, str]]:

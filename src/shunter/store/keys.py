@@ -2,13 +2,14 @@
 
 | key            | type   | holds                                                                      |
 |----------------|--------|----------------------------------------------------------------------------|
-| `meta`         | hash   | `identity` of the data set, `last_job`, `last_incarnation`, `run`: see advance.lua |
+| `meta`         | hash   | `identity` of the data set, `last_job`, `last_incarnation`; `run`, `jumped`: advance.lua |
 | `specs`        | hash   | job id → job JSON, newline, launch JSON; never changes                      |
 | `phases`       | hash   | job id → `PHASE ATTEMPT ALLOCATION REV` (see codec.py), newline, phase JSON |
 | `active`       | zset   | ids of jobs that have not ended, scored by id                              |
 | `ended`        | zset   | ids of ended jobs, scored by end (store's clock, ms), for retention         |
 | `events`       | stream | every transition and every change of a node or leader                       |
 | `leader`       | hash   | epoch, token, name, until_ms, since_ms                                      |
+| `coordinators` | hash   | coordinator's id → until when it counts (store's clock, ms), and JSON for people |
 | `nodes`        | hash   | node name → node JSON, as its incarnation reported                          |
 | `incarnations` | hash   | node name → `INCARNATION HOST`, with a `-` before it once that is lost      |
 | `cordons`      | hash   | node name → why it takes no new work, as an operator wants                  |
@@ -69,7 +70,7 @@ class Keys:
 
 _PLAIN = frozenset(
     {
-        "meta", "specs", "phases", "active", "ended", "events", "leader", "nodes", "incarnations", "cordons", "seen",
-        "renewals", "unfenced", "ready_run", "decision", "policy", "usage", "queues",
+        "meta", "specs", "phases", "active", "ended", "events", "leader", "coordinators", "nodes", "incarnations",
+        "cordons", "seen", "renewals", "unfenced", "ready_run", "decision", "policy", "usage", "queues",
     }
 )  # fmt: skip

@@ -7,7 +7,7 @@ mark of `domain.lease`, and by which terms the leader is to judge the node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
@@ -20,11 +20,8 @@ from shunter.domain.retry import on_lost
 from shunter.store import codec
 from shunter.store.codec import Record
 from shunter.store.command import Arg, Command, call
-from shunter.store.commands import EVENTS_KEPT, Leadership, Move, items, move, publish
+from shunter.store.commands import EVENTS_KEPT, JUMP, Leadership, Move, items, move, publish
 from shunter.store.keys import Keys
-
-JUMP: Final = 2_000
-"""More than anybody submits while a master that was replaced may still accept it: the lag that is allowed, 5 s."""
 
 _ANSWERS: dict[bytes, Answer] = {b"stale": Stale(), b"lost": Lost(), b"old": Old()}
 

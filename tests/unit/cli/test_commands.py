@@ -16,11 +16,11 @@ from shunter.domain.job import Request, Within
 from shunter.domain.node import Gpu, Node
 from shunter.domain.outcome import Outcome, Result
 from shunter.domain.reason import SchedulerFails
-from shunter.domain.report import ClusterView, EventView, NodeView
+from shunter.domain.report import ClusterView, CoordinatorView, EventView, NodeView
 from shunter.errors import Conflict, NotFound, Unauthorized
 from shunter.sdk.answers import CancelResult
 from tests.unit.cli.conftest import Cli
-from tests.unit.sdk.fake import FakeGateway, change, log, message, ok, one_job, refusal, stream, view
+from tests.unit.sdk.fake import URL, FakeGateway, change, log, message, ok, one_job, refusal, stream, view
 
 JOBS = "GET /v1/jobs"
 GPUS = (Gpu(0, "H100", "u0", 81_559), Gpu(1, "H100", "u1", 81_559, healthy=False, problem="XID 79"))
@@ -376,6 +376,22 @@ def test_coordinator_status_says_when_nobody_leads_and_there_are_no_nodes(cli: C
     assert [line.split(None, 1) for line in ran.out.splitlines()] == [
         ["leader", "nobody: nothing is placed now"],
         ["epoch", "3"],
+        ["gateway", f"{URL}, 0.1.0"],
+    ]
+
+
+def test_coordinator_status_shows_who_stands_by_and_of_which_version(cli: Cli, gateway: FakeGateway) -> None:
+    both = (
+        CoordinatorView("a-9", "a", 9, "0.2.0", 1.7e9),
+        CoordinatorView("c1", "b", 12, "0.1.0", 1.7e9, leads=True),
+    )
+    gateway.plan("GET /v1/cluster", ok(msgspec.structs.replace(LEADS, coordinators=both)))
+    gateway.plan("GET /v1/nodes", ok({"nodes": []}))
+    _, table = cli("coordinator", "status").out.split("\n\n")
+    assert [" ".join(line.split()) for line in table.splitlines()] == [
+        "COORDINATOR ROLE HOST PID STARTED VERSION",
+        f"c1 leads b 12 {clock(1.7e9)} 0.1.0",
+        f"a-9 stands by a 9 {clock(1.7e9)} 0.2.0",
     ]
 
 

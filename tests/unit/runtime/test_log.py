@@ -16,5 +16,6 @@ def test_it_is_said_when_it_is_new_another_one_over_or_a_minute_old(monkeypatch:
     assert [complaint.due("b"), complaint.due("b"), complaint.due("a")] == [True, False, True]
     now_s += AGAIN_S
     assert [complaint.due("a"), complaint.due("a")] == [True, False]
-    complaint.over()
+    assert complaint.over() == AGAIN_S
+    assert complaint.over() is None
     assert complaint.due("a")
