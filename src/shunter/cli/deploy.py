@@ -55,10 +55,19 @@ def check(url: str, lease: str) -> None:
 )  # fmt: skip
 @click.option("--dir", "folder", default="shunter-redis", show_default=True, metavar="DIR", help="Where files go.")
 @click.option("--port", type=click.IntRange(1, 50_000), help="First port (6379; of a cluster 7000).")
+@click.option(
+    "--sentinel-port",
+    type=click.IntRange(1, 50_000),
+    default=26_379,
+    show_default=True,
+    help="First port of sentinels.",
+)
 @click.option("--password", envvar="SHUNTER_REDIS_PASSWORD", default="", help="Password of all data servers.")
 @click.option("--start", is_flag=True, help="Start all servers here, in the background (one host only).")
 @click.option("--stop", is_flag=True, help="Stop those that were started.")
-def redis(mode: str, hosts: str, folder: str, port: int | None, password: str, start: bool, stop: bool) -> None:
+def redis(
+    mode: str, hosts: str, folder: str, port: int | None, sentinel_port: int, password: str, start: bool, stop: bool
+) -> None:
     """Write a configuration file for each Redis server and sentinel, and say which URL Shunter is to be given.
 
     With --start they run here at once, for trying it out: on real machines, have the service manager of each start
@@ -74,7 +83,8 @@ def redis(mode: str, hosts: str, folder: str, port: int | None, password: str, s
     from shunter.store.deploy import plan
 
     names = [host.strip() for host in hosts.split(",") if host.strip()]
-    made = plan(mode, names, port=port or (6_379 if mode == "sentinel" else 7_000), password=password)
+    first = port or (6_379 if mode == "sentinel" else 7_000)
+    made = plan(mode, names, port=first, sentinel_port=sentinel_port, password=password)
     servers = RedisServers(made, Path(folder), password)
     if start and stop:
         raise InvalidInput("start, stop: expected one of them, got both", fix="leave one out")

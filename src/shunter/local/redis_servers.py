@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import redis
 from shunter.errors import Conflict, SetupError
 from shunter.runtime.process import tied_to_parent
 from shunter.store.deploy import MASTER, Plan, Server
+from shunter.store.embedded import find_server
 
 SLOTS: Final = 16_384
 PATIENCE_S: Final = 30.0
@@ -55,13 +55,13 @@ class RedisServers:
     # processes
 
     def start(self, name: str, *, tied: bool = False) -> None:
-        """Start the server *name*, which goes on without us unless it is *tied* to this process."""
+        """Start the server *name*, which goes on without us unless it is *tied* to this process.
+
+        Raises SetupError if there is no redis-server.
+        """
         server = self.plan.named(name)
-        found = shutil.which("redis-server")
-        if found is None:
-            raise SetupError("redis: no redis-server on PATH", fix="apt-get install redis-server")
         home = self._file(server).parent
-        argv = self.command(server, [found, self._file(server).name])
+        argv = self.command(server, [str(find_server()), self._file(server).name])
         argv += ["--sentinel"] if server.kind == "sentinel" else []
         with (home / "log").open("ab") as log:
             process = subprocess.Popen(
@@ -204,5 +204,7 @@ def _eventually(ask: Callable[[], Any], what: str) -> None:
             if ask():
                 return
         if time.monotonic() > deadline:
-            raise SetupError(f"redis: waited {PATIENCE_S:g} s in vain for {what}")
+            raise SetupError(
+                f"redis: waited {PATIENCE_S:g} s in vain for {what}", fix="see the file `log` of each there"
+            )
         time.sleep(LOOK_S)

@@ -122,9 +122,9 @@ def _sentinel(
         replica_of = "" if number == 1 else "redis-1"
         servers.append(Server(f"redis-{number}", "data", *place, tuple(settings), replica_of))
     for number, place in enumerate(sentinels, 1):
+        # No `bind`, which means all addresses: Redis 6.2 would call the master from the address `*`, in vain.
         settings = [
             ("port", str(place[1])),
-            ("bind", "* -::*"),
             ("protected-mode", "no"),
             ("dir", "."),
             ("sentinel", "resolve-hostnames yes"),
