@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import uvloop
@@ -186,6 +186,10 @@ def test_a_connection_that_has_ended_unnoticed_is_unavailable_once(cluster: Clus
     assert uvloop.run(lose_one()) == 0
 
 
+IN_SCRIPT: Final = f"Error running script (call to f_{'7' * 40}): @user_script:10: @user_script: 10:"
+"""So Redis 6.2 begins what a command in a script was told."""
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [
@@ -194,6 +198,9 @@ def test_a_connection_that_has_ended_unnoticed_is_unavailable_once(cluster: Clus
         (BusyLoadingError("LOADING"), Unavailable, "try again in a moment"),
         (ReadOnlyError("READONLY"), Unavailable, "use the master's URL"),
         (ResponseError("MISCONF Redis is configured"), Unavailable, "free disk space"),
+        (ResponseError(f"{IN_SCRIPT} -OOM command not allowed"), Unavailable, "raise its maxmemory"),
+        (ResponseError(f"{IN_SCRIPT} -READONLY You can't write"), Unavailable, "use the master's URL"),
+        (ResponseError(f"{IN_SCRIPT} -NOREPLICAS Not enough good replicas"), Unavailable, "start its replicas"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, RedisError) else "",
 )

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from shunter.domain.ids import JobId
+from shunter.domain.job import Job, Launch, Request, Submission
 from shunter.domain.lease import NORMAL
 from shunter.errors import Unavailable
 from shunter.local import redis_servers
 from shunter.local.redis_servers import RedisServers
+from shunter.store import commands
 from shunter.store.checks import problems
 from shunter.store.deploy import plan
+from shunter.store.keys import Keys
 from shunter.store.redis import Store
 from shunter.store.routes import with_cluster
 from tests.contract.servers import find_binary, free_ports, why_missing
@@ -39,6 +43,24 @@ def servers(request: pytest.FixtureRequest, binary: Path, tmp_path: Path) -> Ite
         yield found
     finally:
         found.stop()
+
+
+def test_what_a_server_refuses_within_scripts_is_understood(servers: RedisServers) -> None:
+    keys = Keys("main")
+    job = Submission(Job(JobId(0), "x", "ada", Request(1), submitted_s=1.0), Launch(["true"], "/"))
+    with contextlib.closing(Store(with_cluster(servers.plan.url, "main"))) as store:
+        _, port = store.finder.master()
+        master = next(one.name for one in servers.plan.servers if one.port == port)
+        servers.do(master, "CONFIG", "SET", "maxmemory", 1)
+        with pytest.raises(Unavailable, match="out of memory"):
+            store.run(commands.submit(keys, [job], at_s=0.0, by="ada"))
+        first = int(store.run(commands.next_incarnation(keys)))
+        servers.do(master, "CONFIG", "SET", "maxmemory", 0)
+        servers.do(master, "CONFIG", "SET", "min-replicas-to-write", 5)
+        with pytest.raises(Unavailable, match="NOREPLICAS"):
+            store.run(commands.next_incarnation(keys))
+        servers.do(master, "CONFIG", "SET", "min-replicas-to-write", 1)
+        assert int(store.run(commands.next_incarnation(keys))) == first + 1
 
 
 def test_they_are_set_up_well_and_another_serves_when_the_master_is_killed(servers: RedisServers) -> None:

@@ -62,6 +62,8 @@ _ALL_NODES: Final = "give all of its nodes: rediscluster://HOST:PORT;HOST:PORT;H
 
 def translate(error: RedisError) -> Exception:
     """Return the error of ours that *error* is, with what to do."""
+    if isinstance(error, ResponseError):
+        error = routes.unwrapped(error)
     if isinstance(error, AuthenticationError | NoPermissionError):
         return LoginRefused(f"redis: refused the login: {error}", fix="check user and password in the Redis URL")
     if isinstance(error, OutOfMemoryError):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -27,6 +28,7 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
     ConnectionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -255,7 +257,18 @@ def _settings(url: Url) -> dict[str, Any]:
     return settings
 
 
+_IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -(([A-Z]+) .*)", re.DOTALL)
+_CODES: Final = {"OOM": OutOfMemoryError, "READONLY": ReadOnlyError, "CLUSTERDOWN": ClusterDownError}
+
+
+def unwrapped(error: ResponseError) -> ResponseError:
+    """Return what a command in a script was told, where Redis 6 only says that the script failed; else *error*."""
+    found = _IN_SCRIPT.search(str(error))
+    return error if found is None else _CODES.get(found[2], ResponseError)(found[1])
+
+
 def _moved(error: ResponseError) -> bool:
+    error = unwrapped(error)
     return isinstance(error, _ELSEWHERE) or str(error).startswith(_ELSEWHERE_WORDS)
 
 
