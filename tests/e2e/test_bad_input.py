@@ -243,7 +243,7 @@ def test_cancelling_what_is_unknown_is_told_not_refused(http: httpx.Client) -> N
     ids = [-5, 0, 10**15, 10**30]
     answer = http.post("/v1/jobs/cancel", json={"ids": ids})
     assert answer.status_code == 200
-    assert answer.json() == {"cancelled": [], "already_ended": [], "unknown": ids}
+    assert answer.json() == {"cancelled": [], "already_ended": [], "unknown": ids, "confirmed": True}
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/cancel", "/v1/nodes/n1/cordon"])
