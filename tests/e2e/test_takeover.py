@@ -41,6 +41,9 @@ pytestmark = [
 DOWN_AFTER_MS = 1_000
 """A third of what is used in earnest: the same happens, sooner."""
 
+LATER_EPOCH = 1_000
+NOBODY = "0" * 40
+
 ONCE = 'echo "$SHUNTER_JOB_ID $SHUNTER_ATTEMPT" >>"$OUT"'
 
 
@@ -173,6 +176,28 @@ def test_when_the_master_is_killed_another_takes_over_and_nothing_is_lost_double
     assert ids[-1] > ids[0] + JUMP, "no number that the dead master may have given out is given out again"
     wait_for_stamp(yard, "through-kill", 1, after_s=killed_s)
     check_unharmed(world, "through-kill", running)
+
+
+def test_an_election_that_nobody_wins_freezes_nothing(world: World) -> None:
+    yard, servers = world
+    if servers.plan.mode == "cluster":
+        pytest.skip("a Redis Cluster repeats an election after four node time-outs, whatever it is told")
+    servers.settle()
+    running = stamping(yard, "through-election")
+    wait_for_stamp(yard, "through-election", 1)
+    dies = world.master()
+    host, port = servers.plan.named(dies).host, servers.plan.named(dies).port
+    for sentinel in [one.name for one in servers.plan.servers if one.kind == "sentinel"]:
+        # As if each had given its vote to one that then died.
+        told = servers.do(sentinel, "SENTINEL", "IS-MASTER-DOWN-BY-ADDR", host, port, LATER_EPOCH, NOBODY)
+        assert told[1:] == [NOBODY.encode(), LATER_EPOCH]
+    servers.kill(dies)
+    try:
+        another_serves(world, dies)
+    finally:
+        servers.start(dies, tied=True)
+        servers.settle()
+    check_unharmed(world, "through-election", running)
 
 
 def test_all_servers_are_restarted_one_by_one_under_load(world: World) -> None:

@@ -16,7 +16,9 @@ MASTER: Final = "shunter"
 
 DOWN_AFTER_MS: Final = 3_000
 MAX_LAG_S: Final = 5
-FAILOVER_TIMEOUT_MS: Final = 10_000
+FAILOVER_TIMEOUT_MS: Final = 3_000
+"""An election that no sentinel wins is held again after twice this; leases of 20 s must outlast it."""
+
 MODES: Final = ("sentinel", "cluster")
 BUS: Final = 10_000
 """A member of a Redis Cluster listens on this much above its port, too."""
