@@ -18,6 +18,9 @@ OLDEST: Final = (6, 2)
 TAKEOVER_MOST_MS: Final = 10_000
 """With a longer time until a dead master is noticed, jobs may freeze before another one serves."""
 
+ELECTION_MOST_MS: Final = 6_000
+"""An election that no sentinel wins is held again after twice as long: with more, jobs freeze before that."""
+
 
 class Problem(Struct, frozen=True):
     """*setting* was *found* and should be as *expected*; *why*: what happens otherwise. *refused*: nothing starts."""
@@ -102,6 +105,12 @@ def _sentinel(found: Found, terms: LeaseTerms) -> Iterator[Problem]:
     if down_s * 1000 > TAKEOVER_MOST_MS:
         why = "jobs may freeze before another master serves"
         yield Problem("down-after-milliseconds", f"{down_s * 1000:g}", f"at most {TAKEOVER_MOST_MS}", why)
+    if (again_ms := _number(said, "failover-timeout")) > ELECTION_MOST_MS:
+        why = (
+            f"an election that no sentinel wins is held again after {again_ms / 500:g} s, and jobs freeze meanwhile; "
+            f"`SENTINEL SET {said.get('name', 'NAME')} failover-timeout 3000` on every sentinel"
+        )
+        yield Problem("failover-timeout", str(again_ms), f"at most {ELECTION_MOST_MS}", why)
     known = _number(said, "num-other-sentinels") + 1
     if known < 3:
         yield Problem("sentinels", str(known), "3 or more", "with fewer, the loss of one machine stops all")

@@ -14,7 +14,7 @@ from shunter.store.deploy import plan
 GOOD: Final = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
 SENTINEL: Final = Found(
     "sentinel", "7.0.15", {**GOOD, "min-replicas-to-write": "1", "min-replicas-max-lag": "5"}, 2,
-    {"down-after-milliseconds": "3000", "num-other-sentinels": "2"}, 3,
+    {"down-after-milliseconds": "3000", "failover-timeout": "3000", "num-other-sentinels": "2"}, 3,
 )  # fmt: skip
 CLUSTER: Final = Found(
     "rediscluster", "7.0.15",
@@ -57,6 +57,7 @@ def test_what_is_set_up_well_has_no_problem(found: Found) -> None:
         (changed(SENTINEL, replicas=4), ("min-replicas-to-write", True)),
         (changed(SENTINEL, config={"min-replicas-max-lag": "12"}), ("min-replicas-max-lag", True)),
         (changed(SENTINEL, sentinel={"down-after-milliseconds": "30000"}), ("down-after-milliseconds", False)),
+        (changed(SENTINEL, sentinel={"failover-timeout": "180000"}), ("failover-timeout", False)),
         (changed(SENTINEL, sentinel={"num-other-sentinels": "1"}), ("sentinels", False)),
         (changed(SENTINEL, sentinels=2), ("sentinels in the URL", False)),
         (changed(CLUSTER, config={"cluster-node-timeout": "15000"}), ("cluster-node-timeout", False)),
