@@ -46,7 +46,7 @@ def end_s(start_s: float, length: float, now_s: float) -> float:
     Source: Tsafrir, Etsion, Feitelson, "Backfilling using system-generated predictions", TPDS 2007, section 4.
     """
     ran_s = now_s - start_s
-    if ran_s < length:
-        return start_s + length
-    length = max(length, _LEAST_S)
-    return start_s + length * 2.0 ** (math.floor(math.log2(max(ran_s / length, 1.0))) + 1)
+    if ran_s >= length:
+        length = max(length, _LEAST_S)
+        length *= 2.0 ** (math.floor(math.log2(max(ran_s / length, 1.0))) + 1)
+    return max(start_s + length, math.nextafter(now_s, math.inf))  # sums of floats may be rounded down to now

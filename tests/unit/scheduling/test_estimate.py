@@ -25,7 +25,7 @@ def test_a_run_is_not_thought_to_have_ended_but_to_end_after_a_doubling_of_its_l
 ) -> None:
     now_s = start_s + ran_s
     end = end_s(start_s, length_s, now_s)
-    assert end >= now_s  # equal only where a float cannot tell them apart
+    assert end > now_s
     doublings = round(math.log2((end - start_s) / length_s))
     assert doublings >= 0
     assert end == pytest.approx(start_s + length_s * 2**doublings)
